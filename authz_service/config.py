@@ -1,0 +1,152 @@
+"""Environment variables in, one frozen :class:`Config` out, or every mistake at once."""
+
+import ipaddress
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from authz_service.errors import ConfigurationError
+
+OWN_PREFIXES = ("AUTHZ_", "JWKS_", "JWT_")
+"""Names under these prefixes are ours: an unknown one is a typing mistake, not somebody else's variable."""
+
+ALGORITHMS = ("RS256", "RS384", "RS512", "ES256", "ES384", "ES512")
+"""The asymmetric algorithms of RFC 7518 section 3.1 that the key objects support."""
+
+
+class Address(NamedTuple):
+    """Where a server listens: a TCP host and port, or a Unix socket path."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """``127.0.0.1:9191``, ``[::1]:9191`` or ``unix:///run/authz.sock``; :raises ValueError: for anything else."""
+        if text.startswith("unix://"):
+            path = text.removeprefix("unix://")
+            if not path.startswith("/"):
+                raise ValueError("a Unix socket is written unix:///absolute/path")
+            return cls(path=path)
+        host, colon, port = text.rpartition(":")
+        if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:  # noqa: PLR2004
+            raise ValueError("must be host:port or unix:///path")
+        host = host.removeprefix("[").removesuffix("]")
+        return cls(host=host, port=int(port))
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix://{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _not_blank(value: object) -> object:
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("is empty; give a value, or leave the variable unset for its default")
+    return value
+
+
+def _comma_separated(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    items = [item.strip() for item in value.split(",")]
+    if not all(items):
+        raise ValueError("must be a comma-separated list without empty items")
+    return items
+
+
+def _http_url(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.fragment:
+        raise ValueError("must be an http:// or https:// URL with a host and without a fragment")
+    if parts.username or parts.password:
+        raise ValueError("must not carry credentials; they would end up in logs")
+    return value
+
+
+def _address(value: object) -> object:
+    return Address.parse(value) if isinstance(value, str) else value
+
+
+def _addresses(value: object) -> object:
+    items = _comma_separated(value)
+    return [_address(item) for item in items] if isinstance(items, list) else items
+
+
+HttpUrl = Annotated[str, BeforeValidator(_http_url), BeforeValidator(_not_blank)]
+Text = Annotated[str, BeforeValidator(_not_blank)]
+TextList = Annotated[tuple[str, ...], BeforeValidator(_comma_separated), BeforeValidator(_not_blank)]
+
+
+class Config(BaseModel):
+    """The whole configuration. Field aliases are the environment's names; descriptions are the documentation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    issuer: HttpUrl = Field("http://auth-api:8000", alias="AUTH_API_ISSUER", description="required `iss`, exact match")
+    jwks_url: HttpUrl = Field(
+        "", alias="AUTH_API_JWKS_URL", description="where keys come from; default `{issuer}/.well-known/jwks.json`",
+    )
+    audiences: TextList = Field(
+        ("chat-api",), alias="JWT_AUDIENCE", description="accepted `aud`, comma-separated, any match",
+    )
+    algorithms: Annotated[
+        tuple[Literal["RS256", "RS384", "RS512", "ES256", "ES384", "ES512"], ...],
+        BeforeValidator(_comma_separated), BeforeValidator(_not_blank),
+    ] = Field(("RS256",), alias="JWT_ALGORITHMS", description="allow-list; asymmetric algorithms only")
+    leeway_seconds: int = Field(
+        30, alias="JWT_LEEWAY_SECONDS", ge=0, le=300, description="for `exp`, `nbf` and `iat`",
+    )
+    max_token_bytes: int = Field(
+        8192, alias="JWT_MAX_TOKEN_BYTES", ge=256, le=65536, description="longer tokens are refused before any decoding",
+    )
+    jwks_refresh_interval_seconds: float = Field(
+        1800, alias="JWKS_REFRESH_INTERVAL_SECONDS", ge=1, le=86400,
+        description="longest age before a background refresh; a shorter `Cache-Control: max-age` wins; ±10 % jitter",
+    )
+    jwks_fetch_timeout_seconds: float = Field(
+        5, alias="JWKS_FETCH_TIMEOUT_SECONDS", gt=0, le=60, description="total, not per read",
+    )
+    jwks_max_stale_seconds: float = Field(
+        86400, alias="JWKS_MAX_STALE_SECONDS", ge=1, description="after this without a good refresh: 503",
+    )
+    jwks_unknown_kid_cooldown_seconds: float = Field(
+        30, alias="JWKS_UNKNOWN_KID_COOLDOWN_SECONDS", ge=0.1, le=3600,
+        description="least time between refreshes that unknown key ids cause",
+    )
+    jwks_snapshot_path: Path | None = Field(
+        None, alias="JWKS_SNAPSHOT_PATH", description="last good key set on disk, so that a restart during an outage still serves",
+    )
+    policy_file: Annotated[Path, BeforeValidator(_not_blank)] = Field(
+        Path("policy.yaml"), alias="AUTHZ_POLICY_FILE", description="route policy, hot-reloaded",
+    )
+    listen: Annotated[tuple[Address, ...], BeforeValidator(_addresses), BeforeValidator(_not_blank)] = Field(
+        (Address("127.0.0.1", 9191),), alias="AUTHZ_LISTEN",
+        description="where Envoy connects: `host:port` or `unix:///path`, comma-separated",
+    )
+    admin_listen: Annotated[Address, BeforeValidator(_address), BeforeValidator(_not_blank)] = Field(
+        Address("127.0.0.1", 9902), alias="AUTHZ_ADMIN_LISTEN",
+        description="`/healthz`, `/readyz`, `/metrics`, `/status`; read-only",
+    )
+    transport: Literal["grpcio"] = Field("grpcio", alias="AUTHZ_TRANSPORT", description="the gRPC server implementation")
+    forward_authorization: bool = Field(
+        default=False, alias="AUTHZ_FORWARD_AUTHORIZATION", description="keep `Authorization` on the upstream request",
+    )
+    max_injected_bytes: int = Field(
+        8192, alias="AUTHZ_MAX_INJECTED_BYTES", ge=256, le=57344, description="cap on all injected headers together",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="AUTHZ_LOG_LEVEL", description="")
+    log_format: Literal["json", "text"] = Field("json", alias="AUTHZ_LOG_FORMAT", description="")
+    use_oauth2_auth: bool = Field(
+        default=True, alias="USE_OAUTH2_AUTH", description="`false`: decide by asking the Auth-API, as before the migration",
+    )
+    permissions_url: HttpUrl = Field(
+        "", alias="AUTH_API_PERMISSIONS_URL",
+        description="the old way: `GET` with the bearer token; default `{issuer}/api/auth/permissions`",
+    )

@@ -1,0 +1,178 @@
+"""Everything that this service raises, and the closed list of reasons for its answers.
+
+.. code-block:: text
+
+    AuthzServiceError
+    ├── ConfigurationError   environment or policy is unusable; lists every mistake at once
+    ├── KeySetRefused        a JWKS document, or the way it arrived, was not usable
+    ├── UnknownKeyId         no verdict yet: refresh the key set once, then ask again
+    └── Refused              a verdict: this request does not pass
+        ├── TokenRefused     401, RFC 6750 section 3.1 "invalid_token"
+        ├── RequestRefused   400, RFC 6750 section 3.1 "invalid_request"
+        ├── AccessRefused    403, RFC 6750 section 3.1 "insufficient_scope"
+        ├── Unavailable      503, nothing is wrong with the request
+        └── InternalError    500, something is wrong with this service
+
+The text of a :class:`Refused` reaches the client, so it never repeats what the client sent.
+"""
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Reason(StrEnum):
+    """Why a request was allowed or denied: one word, the same in bodies, metrics, logs and metadata."""
+
+    # allowed
+    ALLOWED = "allowed"
+    PUBLIC = "public"
+    CORS_PREFLIGHT = "cors_preflight"
+    # 401
+    TOKEN_MISSING = "token_missing"
+    TOKEN_MALFORMED = "token_malformed"
+    TOKEN_TOO_LARGE = "token_too_large"
+    TOKEN_TYPE_NOT_ALLOWED = "token_type_not_allowed"
+    ALGORITHM_NOT_ALLOWED = "algorithm_not_allowed"
+    KEY_ID_MISSING = "key_id_missing"
+    KEY_NOT_FOUND = "key_not_found"
+    SIGNATURE_INVALID = "signature_invalid"
+    TOKEN_EXPIRED = "token_expired"
+    TOKEN_NOT_YET_VALID = "token_not_yet_valid"
+    ISSUER_MISMATCH = "issuer_mismatch"
+    AUDIENCE_MISMATCH = "audience_mismatch"
+    CLAIMS_INVALID = "claims_invalid"
+    # 400
+    MULTIPLE_TOKENS = "multiple_tokens"
+    PATH_AMBIGUOUS = "path_ambiguous"
+    HOST_NOT_ALLOWED = "host_not_allowed"
+    REQUEST_MALFORMED = "request_malformed"
+    # 403
+    PERMISSION_DENIED = "permission_denied"
+    ROLE_DENIED = "role_denied"
+    PARAM_MISMATCH = "param_mismatch"
+    NO_MATCHING_RULE = "no_matching_rule"
+    CLAIMS_TOO_LARGE = "claims_too_large"
+    # 503
+    KEYS_UNAVAILABLE = "keys_unavailable"
+    AUTH_API_UNAVAILABLE = "auth_api_unavailable"
+    OVERLOADED = "overloaded"
+    # 500
+    INTERNAL_ERROR = "internal_error"
+
+
+class AuthzServiceError(Exception):
+    """The root of this tree."""
+
+
+class ConfigurationError(AuthzServiceError):
+    """The environment or the policy file is unusable.
+
+    :param problems: one line per mistake, each saying where it is and what would be right.
+    """
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class KeySetRefused(AuthzServiceError):
+    """A key set could not be fetched, or must not be used.
+
+    :param cause: a short stable word, the ``cause`` label of ``jwks_refresh_failures_total``.
+    :param message: for the log; free of key material.
+    """
+
+    def __init__(self, cause: str, message: str) -> None:
+        self.cause = cause
+        super().__init__(message)
+
+
+class UnknownKeyId(AuthzServiceError):
+    """The token names a key that is not in its issuer's current set; one refresh may bring it."""
+
+    def __init__(self, issuer: str, kid: str) -> None:
+        self.issuer = issuer
+        self.kid = kid
+        super().__init__("the key id is not in the current key set")
+
+
+class Refused(AuthzServiceError):
+    """A request does not pass.
+
+    :param reason: one of ``reasons`` of the class.
+    :param message: one sentence for the client; constant text and our own numbers only.
+    """
+
+    status: ClassVar[int]
+    oauth_error: ClassVar[str | None] = None
+    reasons: ClassVar[frozenset[Reason]]
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        if reason not in self.reasons:
+            raise ValueError(f"{type(self).__name__} cannot mean {reason}")
+        self.reason = reason
+        self.message = message
+        super().__init__(message)
+
+
+class TokenRefused(Refused):
+    """No acceptable access token came with the request."""
+
+    status = 401
+    oauth_error = "invalid_token"
+    reasons = frozenset({
+        Reason.TOKEN_MISSING, Reason.TOKEN_MALFORMED, Reason.TOKEN_TOO_LARGE, Reason.TOKEN_TYPE_NOT_ALLOWED,
+        Reason.ALGORITHM_NOT_ALLOWED, Reason.KEY_ID_MISSING, Reason.KEY_NOT_FOUND, Reason.SIGNATURE_INVALID,
+        Reason.TOKEN_EXPIRED, Reason.TOKEN_NOT_YET_VALID, Reason.ISSUER_MISMATCH, Reason.AUDIENCE_MISMATCH,
+        Reason.CLAIMS_INVALID,
+    })  # fmt: skip
+
+
+class RequestRefused(Refused):
+    """The request can be read in more than one way, or not at all."""
+
+    status = 400
+    oauth_error = "invalid_request"
+    reasons = frozenset({
+        Reason.MULTIPLE_TOKENS, Reason.PATH_AMBIGUOUS, Reason.HOST_NOT_ALLOWED, Reason.REQUEST_MALFORMED,
+    })  # fmt: skip
+
+
+class AccessRefused(Refused):
+    """The caller is known and may not do this.
+
+    :param required: what the rule asks for, shown in the body of ``permission_denied``, such as ``{"all": ["groups:read"]}``.
+    """
+
+    status = 403
+    oauth_error = "insufficient_scope"
+    reasons = frozenset({
+        Reason.PERMISSION_DENIED, Reason.ROLE_DENIED, Reason.PARAM_MISMATCH, Reason.NO_MATCHING_RULE,
+        Reason.CLAIMS_TOO_LARGE,
+    })  # fmt: skip
+
+    def __init__(self, reason: Reason, message: str, *, required: dict[str, list[str]] | None = None) -> None:
+        self.required = required
+        super().__init__(reason, message)
+
+
+class Unavailable(Refused):
+    """This service cannot decide now; the client may retry.
+
+    :param retry_after: seconds, for ``Retry-After`` (RFC 9110 section 10.2.3).
+    """
+
+    status = 503
+    reasons = frozenset({Reason.KEYS_UNAVAILABLE, Reason.AUTH_API_UNAVAILABLE, Reason.OVERLOADED})
+
+    def __init__(self, reason: Reason, message: str, *, retry_after: int = 1) -> None:
+        self.retry_after = retry_after
+        super().__init__(reason, message)
+
+
+class InternalError(Refused):
+    """A defect of this service; the request is denied all the same."""
+
+    status = 500
+    reasons = frozenset({Reason.INTERNAL_ERROR})

@@ -1,0 +1,101 @@
+"""The values that travel through the house. Frozen; what is built here is valid."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from authz_service.errors import Reason
+
+
+class HttpRequest(NamedTuple):
+    """The request that Envoy asks about (``AttributeContext.HttpRequest``). All of it is the client's word.
+
+    A named tuple, because one is built for each request and it is the cheapest frozen value there is.
+    """
+
+    method: str
+    """As sent; ``get`` is not ``GET``."""
+    path: str
+    """The request target as Envoy will forward it, query included."""
+    host: str
+    """``:authority``, port included."""
+    headers: tuple[tuple[str, str], ...]
+    """Names in the spelling that arrived; a repeated header is repeated here, or joined by commas, as Envoy sent it."""
+    request_id: str = ""
+    """``x-request-id`` as Envoy set it; not to be trusted either."""
+
+
+class Mode(StrEnum):
+    """Whether a rule's verdict is carried out."""
+
+    ENFORCE = "enforce"
+    SHADOW = "shadow"
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """The claims of a token whose signature and registered claims were verified (RFC 7519 section 4.1)."""
+
+    issuer: str
+    subject: str
+    expires_at: int
+    """Unix seconds."""
+    permissions: frozenset[str]
+    roles: frozenset[str]
+    payload: Mapping[str, Any]
+    """The whole claims set, read-only; lists keep the token's order."""
+
+    def __post_init__(self) -> None:
+        if not self.issuer or not self.subject:
+            raise ValueError("verified claims name an issuer and a subject")
+        if not isinstance(self.payload, MappingProxyType):
+            raise TypeError("verified claims are read-only")
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedToken:
+    """A token that was accepted, and the key that vouches for it."""
+
+    claims: Claims
+    kid: str
+    algorithm: str
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """Let the request through, with these headers set and those removed."""
+
+    reason: Reason
+    rule: str
+    mode: Mode
+    set_headers: tuple[tuple[str, str], ...] = ()
+    remove_headers: tuple[str, ...] = ()
+    spoofed_headers: int = 0
+    """How many ``x-auth-*`` headers the client sent."""
+    subject: str = ""
+    kid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """Answer the client ourselves."""
+
+    reason: Reason
+    rule: str
+    mode: Mode
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: str
+    subject: str = ""
+    kid: str = ""
+
+    def __post_init__(self) -> None:
+        if not 400 <= self.status <= 599:  # noqa: PLR2004 - RFC 9110 section 15: the classes of refusal
+            raise ValueError(f"a denial cannot have status {self.status}")
+        if not self.body:
+            raise ValueError("a denial explains itself")
+
+
+Decision = Allow | Deny
