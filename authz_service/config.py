@@ -1,20 +1,22 @@
 """Environment variables in, one frozen :class:`Config` out, or every mistake at once."""
 
-import ipaddress
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from authz_service.errors import ConfigurationError
 
 OWN_PREFIXES = ("AUTHZ_", "JWKS_", "JWT_")
 """Names under these prefixes are ours: an unknown one is a typing mistake, not somebody else's variable."""
 
-ALGORITHMS = ("RS256", "RS384", "RS512", "ES256", "ES384", "ES512")
-"""The asymmetric algorithms of RFC 7518 section 3.1 that the key objects support."""
+KUBERNETES_SERVICE_LINK = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT(_\d+_(TCP|UDP|SCTP)\w*)?$")
+"""A Kubernetes Service called ``authz`` puts ``AUTHZ_SERVICE_HOST`` and its like into each pod; they are not ours."""
 
 
 class Address(NamedTuple):
@@ -79,52 +81,73 @@ def _addresses(value: object) -> object:
     return [_address(item) for item in items] if isinstance(items, list) else items
 
 
+def _only_local_verification(value: object) -> object:
+    if isinstance(value, str) and value.strip().lower() in {"false", "0", "no", "off", "f", "n"}:
+        raise ValueError("deciding by asking the Auth-API is not available in this version; leave it true")
+    return value
+
+
 HttpUrl = Annotated[str, BeforeValidator(_http_url), BeforeValidator(_not_blank)]
-Text = Annotated[str, BeforeValidator(_not_blank)]
+# RFC 7518 section 3.1, less what is symmetric and what the key objects do not support.
+Algorithm = Literal["RS256", "RS384", "RS512", "ES256", "ES384", "ES512"]
 TextList = Annotated[tuple[str, ...], BeforeValidator(_comma_separated), BeforeValidator(_not_blank)]
 
 
 class Config(BaseModel):
     """The whole configuration. Field aliases are the environment's names; descriptions are the documentation."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    issuer: HttpUrl = Field("http://auth-api:8000", alias="AUTH_API_ISSUER", description="required `iss`, exact match")
+    issuer: HttpUrl = Field(
+        "http://auth-api:8000", alias="AUTH_API_ISSUER",
+        description="required `iss`, exact match",
+    )
     jwks_url: HttpUrl = Field(
-        "", alias="AUTH_API_JWKS_URL", description="where keys come from; default `{issuer}/.well-known/jwks.json`",
+        default_factory=lambda data: data["issuer"].rstrip("/") + "/.well-known/jwks.json", alias="AUTH_API_JWKS_URL",
+        description="where keys come from",
     )
     audiences: TextList = Field(
-        ("chat-api",), alias="JWT_AUDIENCE", description="accepted `aud`, comma-separated, any match",
+        ("chat-api",), alias="JWT_AUDIENCE",
+        description="accepted `aud`, comma-separated, any match",
     )
     algorithms: Annotated[
-        tuple[Literal["RS256", "RS384", "RS512", "ES256", "ES384", "ES512"], ...],
-        BeforeValidator(_comma_separated), BeforeValidator(_not_blank),
-    ] = Field(("RS256",), alias="JWT_ALGORITHMS", description="allow-list; asymmetric algorithms only")
+        tuple[Algorithm, ...], BeforeValidator(_comma_separated), BeforeValidator(_not_blank),
+    ] = Field(
+        ("RS256",), alias="JWT_ALGORITHMS",
+        description="allow-list; asymmetric algorithms only",
+    )
     leeway_seconds: int = Field(
-        30, alias="JWT_LEEWAY_SECONDS", ge=0, le=300, description="for `exp`, `nbf` and `iat`",
+        30, alias="JWT_LEEWAY_SECONDS", ge=0, le=300,
+        description="for `exp`, `nbf`, `iat`",
     )
     max_token_bytes: int = Field(
-        8192, alias="JWT_MAX_TOKEN_BYTES", ge=256, le=65536, description="longer tokens are refused before any decoding",
+        8192, alias="JWT_MAX_TOKEN_BYTES", ge=256, le=65536,
+        description="longer tokens are refused before any decoding",
     )
     jwks_refresh_interval_seconds: float = Field(
         1800, alias="JWKS_REFRESH_INTERVAL_SECONDS", ge=1, le=86400,
-        description="longest age before a background refresh; a shorter `Cache-Control: max-age` wins; ±10 % jitter",
+        description="longest age before a background refresh; a shorter `Cache-Control: max-age` wins "
+        "(clamped to 30 s..interval); ±10 % jitter",
     )
     jwks_fetch_timeout_seconds: float = Field(
-        5, alias="JWKS_FETCH_TIMEOUT_SECONDS", gt=0, le=60, description="total, not per read",
+        5, alias="JWKS_FETCH_TIMEOUT_SECONDS", gt=0, le=60,
+        description="total, not per read",
     )
     jwks_max_stale_seconds: float = Field(
-        86400, alias="JWKS_MAX_STALE_SECONDS", ge=1, description="after this without a good refresh: 503",
+        86400, alias="JWKS_MAX_STALE_SECONDS", ge=1,
+        description="after this without a good refresh, 503",
     )
     jwks_unknown_kid_cooldown_seconds: float = Field(
         30, alias="JWKS_UNKNOWN_KID_COOLDOWN_SECONDS", ge=0.1, le=3600,
         description="least time between refreshes that unknown key ids cause",
     )
-    jwks_snapshot_path: Path | None = Field(
-        None, alias="JWKS_SNAPSHOT_PATH", description="last good key set on disk, so that a restart during an outage still serves",
+    jwks_snapshot_path: Annotated[Path | None, BeforeValidator(_not_blank)] = Field(
+        None, alias="JWKS_SNAPSHOT_PATH",
+        description="last good key set on disk, so that a restart during an outage still serves",
     )
     policy_file: Annotated[Path, BeforeValidator(_not_blank)] = Field(
-        Path("policy.yaml"), alias="AUTHZ_POLICY_FILE", description="route policy, hot-reloaded",
+        Path("policy.yaml"), alias="AUTHZ_POLICY_FILE",
+        description="route policy, hot-reloaded",
     )
     listen: Annotated[tuple[Address, ...], BeforeValidator(_addresses), BeforeValidator(_not_blank)] = Field(
         (Address("127.0.0.1", 9191),), alias="AUTHZ_LISTEN",
@@ -134,19 +157,71 @@ class Config(BaseModel):
         Address("127.0.0.1", 9902), alias="AUTHZ_ADMIN_LISTEN",
         description="`/healthz`, `/readyz`, `/metrics`, `/status`; read-only",
     )
-    transport: Literal["grpcio"] = Field("grpcio", alias="AUTHZ_TRANSPORT", description="the gRPC server implementation")
+    transport: Literal["grpcio"] = Field(
+        "grpcio", alias="AUTHZ_TRANSPORT",
+        description="the gRPC server implementation",
+    )
     forward_authorization: bool = Field(
-        default=False, alias="AUTHZ_FORWARD_AUTHORIZATION", description="keep `Authorization` on the upstream request",
+        default=False, alias="AUTHZ_FORWARD_AUTHORIZATION",
+        description="keep `Authorization` on the upstream request",
     )
     max_injected_bytes: int = Field(
-        8192, alias="AUTHZ_MAX_INJECTED_BYTES", ge=256, le=57344, description="cap on all injected headers together",
+        8192, alias="AUTHZ_MAX_INJECTED_BYTES", ge=256, le=57344,
+        description="cap on all injected headers together",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="AUTHZ_LOG_LEVEL", description="")
-    log_format: Literal["json", "text"] = Field("json", alias="AUTHZ_LOG_FORMAT", description="")
-    use_oauth2_auth: bool = Field(
-        default=True, alias="USE_OAUTH2_AUTH", description="`false`: decide by asking the Auth-API, as before the migration",
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", alias="AUTHZ_LOG_LEVEL",
+        description="`debug`, `info`, `warning` or `error`",
+    )
+    log_format: Literal["json", "text"] = Field(
+        "json", alias="AUTHZ_LOG_FORMAT",
+        description="`json` or `text`",
+    )
+    use_oauth2_auth: Annotated[bool, BeforeValidator(_only_local_verification)] = Field(
+        default=True, alias="USE_OAUTH2_AUTH",
+        description="`false` (decide by asking the Auth-API) is refused in this version",
     )
     permissions_url: HttpUrl = Field(
-        "", alias="AUTH_API_PERMISSIONS_URL",
-        description="the old way: `GET` with the bearer token; default `{issuer}/api/auth/permissions`",
+        default_factory=lambda data: data["issuer"].rstrip("/") + "/api/auth/permissions",
+        alias="AUTH_API_PERMISSIONS_URL",
+        description="where the Auth-API answers for a bearer token; not asked in this version",
     )
+
+
+NAMES = tuple(str(field.alias) for field in Config.model_fields.values())
+"""Every environment variable that this service reads."""
+
+
+def load_config(environ: Mapping[str, str]) -> Config:
+    """Read the configuration; :raises ConfigurationError: with one line per mistake, in the environment's names."""
+    problems = list(_unknown_names(environ))
+    values: dict[str, Any] = {name: environ[name] for name in NAMES if name in environ}
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        problems += _mistakes(error.errors())
+        raise ConfigurationError(problems) from None
+    if problems:
+        raise ConfigurationError(problems)
+    return config
+
+
+def _unknown_names(environ: Iterable[str]) -> Iterator[str]:
+    for name in sorted(environ):
+        if not name.startswith(OWN_PREFIXES) or name in NAMES or KUBERNETES_SERVICE_LINK.search(name):
+            continue
+        close = get_close_matches(name, NAMES, n=1)
+        yield f"{name}: no such setting" + (f"; did you mean {close[0]}?" if close else "")
+
+
+def _mistakes(errors: Iterable[ErrorDetails]) -> Iterator[str]:
+    for error in errors:
+        if error["type"] == "default_factory_not_called":
+            continue  # a default that follows from another setting, which has its own line already
+        message = error["msg"].removeprefix("Value error, ")
+        yield f"{error['loc'][0]}={_shown(error['input'])}: {message[:1].lower()}{message[1:]}"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004 - one line of a terminal

@@ -142,7 +142,7 @@ class RequestRefused(Refused):
 class AccessRefused(Refused):
     """The caller is known and may not do this.
 
-    :param required: what the rule asks for, shown in the body of ``permission_denied``, such as ``{"all": ["groups:read"]}``.
+    :param required: what the rule asks for, such as ``{"all": ["groups:read"]}``; shown in the body.
     """
 
     status = 403
