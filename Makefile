@@ -1,0 +1,55 @@
+# Everything that a person or CI does here. `make help` lists it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format unit integration e2e protos protos-check lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(INSTALLED): requirements/dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or later is needed; choose one with: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+run: $(INSTALLED) ## the demo: Auth-API, chat-api, the authorizer and a real Envoy; Ctrl-C ends it (ARGS=--help)
+	@$(BIN)/python -m demo $(ARGS)
+
+test: lint protos-check unit integration e2e ## everything that CI checks
+
+lint: $(INSTALLED) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+unit: $(INSTALLED) ## the rooms, one by one
+	$(BIN)/pytest -q tests --ignore=tests/integration --ignore=tests/e2e
+
+integration: $(INSTALLED) ## the service on real sockets
+	$(BIN)/pytest -q tests/integration
+
+e2e: $(INSTALLED) ## the service behind a real Envoy
+	$(BIN)/pytest -q tests/e2e
+
+protos: $(INSTALLED) ## regenerate authz_service/_pb from protos/
+	$(BIN)/python tools/protos.py
+
+protos-check: $(INSTALLED) ## fail if authz_service/_pb is not what protos/ gives
+	$(BIN)/python tools/protos.py --check
+
+format: $(INSTALLED) ## mend what ruff can mend
+	$(BIN)/ruff check --fix .
+
+lock: ## lock the dependencies again (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command 'make lock' pyproject.toml -o requirements/runtime.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command 'make lock' pyproject.toml --group dev -o requirements/dev.lock
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist mutants

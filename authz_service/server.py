@@ -1,0 +1,150 @@
+"""One process: start order, readiness, reload, drain."""
+
+import asyncio
+import logging
+import signal
+import time
+from typing import Any
+
+import uvloop
+
+from authz_service import __version__
+from authz_service.authorizer import Authorizer, Limits
+from authz_service.config import Config
+from authz_service.keys.fetch import Fetcher
+from authz_service.keys.jwks import KeyRing, KeyRings
+from authz_service.observability.admin import AdminServer
+from authz_service.observability.logs import configure_logging
+from authz_service.observability.metrics import Metrics, TimedVerifier
+from authz_service.policy.loader import Policy
+from authz_service.policy_file import PolicyFile, watch
+from authz_service.token.claims import ClaimRules
+from authz_service.token.verifier import TokenVerifier
+from authz_service.transport.check_service import CheckService
+from authz_service.transport.grpcio_server import GrpcioServer
+
+DRAIN_NOTICE_SECONDS = 2.5
+"""Long enough for Envoy's health checks (each second) to look elsewhere before connections close."""
+DRAIN_GRACE_SECONDS = 5.0
+READINESS_POLL_SECONDS = 0.1
+
+log = logging.getLogger(__name__)
+
+
+def run(config: Config, policy_file: PolicyFile, policy: Policy, *, reflection: bool = False) -> None:
+    """Serve until SIGTERM or SIGINT; :raises ConfigurationError: when it cannot listen."""
+    configure_logging(config.log_level, config.log_format)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(Service(config, policy_file, policy).serve(reflection=reflection))
+
+
+class Service:
+    """The rooms, wired together."""
+
+    def __init__(self, config: Config, policy_file: PolicyFile, policy: Policy) -> None:
+        self._config = config
+        self._policy_file = policy_file
+        self._metrics = Metrics()
+        self._ring = _key_ring(config)
+        self._keys = KeyRings({config.issuer: self._ring})
+        self._authorizer = Authorizer(policy, self._verifier(), _limits(config), time.time)
+        self._check = CheckService(self._authorizer, self._keys, self._metrics, time.perf_counter)
+        self._reload = asyncio.Event()
+
+    @property
+    def ready(self) -> bool:
+        """Whether there are keys to verify with."""
+        return self._ring.ready
+
+    async def serve(self, *, reflection: bool) -> None:
+        """Open the ports first, then fetch keys; healthy while there are keys; drain at the end."""
+        server = GrpcioServer(self._check, self._config.listen, reflection=reflection)
+        admin = AdminServer(self, self._config.admin_listen)
+        stop = self._on_signals()
+        await server.start()
+        admin_address = await admin.start()
+        log.info("listening for Envoy on %s, admin on %s", ", ".join(map(str, server.addresses)), admin_address)
+        tasks = self._background(server)
+        try:
+            await self._drain(server, await stop)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._ring.stop()
+            await admin.stop()
+
+    def status(self) -> dict[str, Any]:
+        """What ``/status`` shows; free of secrets and of what clients sent."""
+        return {
+            "version": __version__,
+            "ready": self.ready,
+            "policy": {"digest": self._authorizer.policy.digest, "mode": self._authorizer.policy.default_mode},
+            "keys": {"issuer": self._config.issuer, "kids": sorted(self._ring.kids), "age_seconds": self._ring.age_seconds},
+        }
+
+    def metrics_page(self) -> bytes:
+        """What ``/metrics`` shows."""
+        return self._metrics.render()
+
+    def _verifier(self) -> TimedVerifier:
+        config = self._config
+        rules = ClaimRules(config.issuer, frozenset(config.audiences), config.leeway_seconds)
+        verifier = TokenVerifier(self._keys, {config.issuer: rules}, frozenset(config.algorithms))
+        return TimedVerifier(verifier, self._metrics.validation_seconds, time.perf_counter)
+
+    def _on_signals(self) -> asyncio.Future[signal.Signals]:
+        loop = asyncio.get_running_loop()
+        stop: asyncio.Future[signal.Signals] = loop.create_future()
+
+        def end(received: signal.Signals) -> None:
+            if not stop.done():
+                stop.set_result(received)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, end, number)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_now)
+        return stop
+
+    def _reload_now(self) -> None:
+        log.info("SIGHUP: refreshing keys and policy now")
+        self._reload.set()
+        self._ring.refresh_now()
+
+    def _background(self, server: GrpcioServer) -> list[asyncio.Task[None]]:
+        def reloaded(good: bool) -> None:
+            self._metrics.policy_reloaded(good=good)
+
+        self._ring.start()
+        policy_watch = watch(self._policy_file, self._authorizer.use_policy, reloaded, self._reload)
+        return [asyncio.create_task(policy_watch), asyncio.create_task(self._follow_readiness(server))]
+
+    async def _follow_readiness(self, server: GrpcioServer) -> None:
+        """Health follows the keys: SERVING the moment that there are any."""
+        told = False
+        while True:
+            if self.ready != told:
+                told = self.ready
+                await server.set_serving(serving=told)
+                log.info("health: %s", "SERVING" if told else "NOT_SERVING: no usable keys")
+            await asyncio.sleep(READINESS_POLL_SECONDS)
+
+    @staticmethod
+    async def _drain(server: GrpcioServer, received: signal.Signals) -> None:
+        if received is signal.SIGINT:  # a person at a terminal does not want to wait
+            await server.stop(0)
+            return
+        log.info("SIGTERM: draining")
+        await server.set_serving(serving=False)
+        await asyncio.sleep(DRAIN_NOTICE_SECONDS)
+        await server.stop(DRAIN_GRACE_SECONDS)
+        log.info("drained")
+
+
+def _limits(config: Config) -> Limits:
+    return Limits(config.max_token_bytes, config.max_injected_bytes, config.forward_authorization)
+
+
+def _key_ring(config: Config) -> KeyRing:
+    fetcher = Fetcher(config.jwks_url, config.jwks_fetch_timeout_seconds)
+    return KeyRing(config.issuer, fetcher)

@@ -1,0 +1,74 @@
+"""``bytes -> bytes``: one Check call, the same for every transport."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from authz_service.authorizer import Authorizer
+from authz_service.errors import InternalError, Reason, Refused, UnknownKeyId
+from authz_service.model import Decision, HttpRequest
+from authz_service.observability.metrics import Metrics
+from authz_service.response.challenge import deny
+from authz_service.transport.check import read_check_request, write_check_response
+
+METHOD = "/envoy.service.auth.v3.Authorization/Check"
+
+log = logging.getLogger(__name__)
+
+
+class KeyRefresher(Protocol):
+    """Who can bring a key that a token names and the current set lacks."""
+
+    async def refresh_for_unknown_kid(self, issuer: str, kid: str) -> None:
+        """Wait, for a bounded time, for one shared refresh; returning says nothing about its success."""
+        ...
+
+
+class CheckService:
+    """Answers ``envoy.service.auth.v3.Authorization/Check``. No exception comes out of it.
+
+    :param timer: monotonic seconds, for the duration metric.
+    """
+
+    def __init__(
+        self, authorizer: Authorizer, refresher: KeyRefresher, metrics: Metrics, timer: Callable[[], float]
+    ) -> None:
+        self._authorizer = authorizer
+        self._refresher = refresher
+        self._metrics = metrics
+        self._timer = timer
+
+    def check(self, message: bytes) -> bytes | Awaitable[bytes]:
+        """Decide at once; only a token with an unknown key id makes the caller wait."""
+        started = self._timer()
+        try:
+            request = read_check_request(message)
+            try:
+                decision = self._authorizer.authorize(request)
+            except UnknownKeyId as unknown:
+                return self._check_again(request, unknown, started)
+        except Refused as refused:
+            decision = deny(refused)
+        except Exception:  # noqa: BLE001 - see _defect
+            decision = self._defect()
+        return self._answer(decision, started)
+
+    async def _check_again(self, request: HttpRequest, unknown: UnknownKeyId, started: float) -> bytes:
+        try:
+            await self._refresher.refresh_for_unknown_kid(unknown.issuer, unknown.kid)
+            decision = self._authorizer.authorize(request, after_refresh=True)
+        except Exception:  # noqa: BLE001 - see _defect
+            decision = self._defect()
+        return self._answer(decision, started)
+
+    def _answer(self, decision: Decision, started: float) -> bytes:
+        answer = write_check_response(decision)
+        self._metrics.decided(decision, self._timer() - started)
+        return answer
+
+    @staticmethod
+    def _defect() -> Decision:
+        """Called while an exception is handled: whatever went wrong, it does not open the door."""
+        message = "Check failed and the request is denied. This is a defect: please report this line."
+        log.error(message, exc_info=True)  # noqa: LOG014
+        return deny(InternalError(Reason.INTERNAL_ERROR, "Internal error."))
