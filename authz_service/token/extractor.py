@@ -1,0 +1,59 @@
+"""The bearer token of a request, RFC 6750 section 2.1: from the ``Authorization`` header and nowhere else.
+
+.. code-block:: text
+
+    credentials = "Bearer" 1*SP b64token                                     ; the scheme in any case, RFC 9110 11.1
+    b64token    = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="
+
+Tokens in a form body (section 2.2), a query (section 2.3) or a cookie are not looked for: they leak into logs and
+histories. What a token means is not known here, an opaque one is as good as a JWS.
+"""
+
+from collections.abc import Iterable
+
+from authz_service.errors import Reason, RequestRefused, TokenRefused
+
+_B64TOKEN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/="
+_SCHEME = "bearer"
+
+
+def bearer_token(headers: Iterable[tuple[str, str]], max_bytes: int) -> str:
+    """The token, well-formed as a b64token.
+
+    :param headers: as they arrived; Envoy joins a repeated header by a comma.
+    :param max_bytes: of the token alone, judged before any other look at it.
+    :raises TokenRefused: there is none, or it is too large or no b64token.
+    :raises RequestRefused: there is more than one ``Authorization``, or more than one credential in it.
+    """
+    values = [value for name, value in headers if len(name) == 13 and name.lower() == "authorization"]  # noqa: PLR2004
+    if len(values) > 1:
+        raise _multiple_tokens()
+    scheme, _, rest = values[0].partition(" ") if values else ("", "", "")
+    if scheme.lower() != _SCHEME:
+        raise _no_bearer_token(values)
+    token = rest.lstrip(" ")
+    if len(token) > max_bytes:
+        raise TokenRefused(Reason.TOKEN_TOO_LARGE, f"The access token is larger than {max_bytes} bytes.")
+    if not token:
+        raise _token_missing()
+    if "," in token:
+        raise _multiple_tokens()
+    if not token.isascii() or token.encode().translate(None, _B64TOKEN):
+        raise TokenRefused(Reason.TOKEN_MALFORMED, "The access token contains characters that no token has.")
+    return token
+
+
+def _no_bearer_token(values: list[str]) -> TokenRefused | RequestRefused:
+    """Another scheme is as good as none, unless a bearer token hides behind it."""
+    for credentials in values[0].split(",") if values else ():
+        if credentials.lstrip(" \t").partition(" ")[0].lower() == _SCHEME:
+            return _multiple_tokens()
+    return _token_missing()
+
+
+def _token_missing() -> TokenRefused:
+    return TokenRefused(Reason.TOKEN_MISSING, "An access token is required.")
+
+
+def _multiple_tokens() -> RequestRefused:
+    return RequestRefused(Reason.MULTIPLE_TOKENS, "The request carries more than one credential.")
