@@ -10,11 +10,13 @@ from typing import Any, NoReturn
 
 MAX_DEPTH = 16
 """Arrays and objects within each other; no claims set or key set in the wild comes near."""
-MAX_NUMBER_LENGTH = 512
-"""Characters; int() takes time that grows with their square."""
+MAX_DIGITS = 512
+"""Of a number, on one side of its point; int() takes time that grows with their square."""
 
 _ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _ONE_KIND_OF_BRACKET = bytes.maketrans(b"{}", b"[]")
+_ONE_KIND_OF_DIGIT = bytes.maketrans(b"123456789", b"000000000")
+_TOO_MANY_DIGITS = b"0" * (MAX_DIGITS + 1)
 
 
 class NotStrictJson(ValueError):
@@ -24,10 +26,9 @@ class NotStrictJson(ValueError):
 def parse_object(octets: bytes) -> dict[str, Any]:
     """A JSON object in UTF-8 without BOM; :raises NotStrictJson: for everything else."""
     try:
-        text = octets.decode("utf-8")
-        _check_depth(text)
-        value = _DECODER.decode(text)
-        if "\\u" in text:
+        _check_bounds(octets)
+        value = _DECODER.decode(octets.decode("utf-8"))
+        if b"\\u" in octets:
             # "\ud800" is how a surrogate without its half gets in; no UTF-8 can carry it out again.
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except NotStrictJson:
@@ -41,35 +42,39 @@ def parse_object(octets: bytes) -> dict[str, Any]:
     return value
 
 
-def _check_depth(text: str) -> None:
-    """Bound the parser's recursion. Exact for JSON; text that is none may be refused here or by the parser."""
-    if text.count("[") + text.count("{") <= MAX_DEPTH:
+def _check_bounds(octets: bytes) -> None:
+    """Bound what the parser will do. Exact for JSON; what is none may be refused here or by the parser."""
+    few_brackets = octets.count(b"[") + octets.count(b"{") <= MAX_DEPTH
+    if few_brackets and _TOO_MANY_DIGITS not in octets.translate(_ONE_KIND_OF_DIGIT):
         return
-    outside_strings = "".join(text.replace("\\\\", "").replace('\\"', "").split('"')[::2])
-    brackets = outside_strings.encode().translate(_ONE_KIND_OF_BRACKET, _ALL_BUT_BRACKETS)
-    for _ in range(MAX_DEPTH):
-        brackets = brackets.replace(b"[]", b"")  # the innermost pairs: one level less
-    if brackets:
+    outside_strings = b"".join(octets.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
+    if _TOO_MANY_DIGITS in outside_strings.translate(_ONE_KIND_OF_DIGIT):
+        raise NotStrictJson("a number has too many digits")
+    if _deeper_than(MAX_DEPTH, outside_strings.translate(_ONE_KIND_OF_BRACKET, _ALL_BUT_BRACKETS)):
         raise NotStrictJson("it is nested too deeply")
 
 
+def _deeper_than(depth: int, brackets: bytes) -> bool:
+    for _ in range(depth):
+        less = brackets.replace(b"[]", b"")  # the innermost pairs: one level
+        if len(less) == len(brackets):
+            break
+        brackets = less
+    return bool(brackets)
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # RFC 7515 section 4 and RFC 7519 section 4 allow to refuse duplicates; RFC 8725 section 2.4 says why one should.
+    # RFC 7515 section 4 and RFC 7519 section 4 let duplicates be refused; RFC 7515 section 10.12 says why they should.
     members = dict(pairs)
     if len(members) != len(pairs):
         raise NotStrictJson("a name occurs twice in one object")
     return members
 
 
-def _integer(digits: str) -> int:
-    if len(digits) > MAX_NUMBER_LENGTH:
-        raise NotStrictJson("a number is too long")
-    return int(digits)
-
-
 def _float(digits: str) -> float:
-    if len(digits) > MAX_NUMBER_LENGTH or math.isinf(number := float(digits)):
-        raise NotStrictJson("a number is too long or too large")
+    number = float(digits)
+    if math.isinf(number):
+        raise NotStrictJson("a number is too large")
     return number
 
 
@@ -77,6 +82,4 @@ def _constant(_name: str) -> NoReturn:
     raise NotStrictJson("NaN and infinities are not JSON")
 
 
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_constant
-)
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse_constant=_constant)
