@@ -1,0 +1,166 @@
+"""``CheckRequest`` bytes -> ``HttpRequest``; ``Decision`` -> ``CheckResponse`` bytes. The only user of the stubs.
+
+Envoy decides on ``CheckResponse.status.code`` alone and reads an absent one as "allow", so each answer carries it.
+"""
+
+import logging
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+
+from google.protobuf.message import DecodeError
+
+from authz_service._pb.attribute_context_pb2 import AttributeContext
+from authz_service._pb.external_auth_pb2 import CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse
+from authz_service._pb.messages_pb2 import HeaderValueOption
+from authz_service.errors import InternalError, Reason, RequestRefused
+from authz_service.model import Allow, Decision, Deny, HttpRequest
+from authz_service.response.challenge import deny
+
+OK, INVALID_ARGUMENT, PERMISSION_DENIED, INTERNAL, UNAVAILABLE, UNAUTHENTICATED = 0, 3, 7, 13, 14, 16
+"""``google.rpc.Code``."""
+
+CODES = {400: INVALID_ARGUMENT, 401: UNAUTHENTICATED, 403: PERMISSION_DENIED, 503: UNAVAILABLE}
+FIRST_SERVER_ERROR = 500
+
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""RFC 9110 section 5.6.2, what a header name is made of."""
+KNOWN_NAMES = 1024
+
+parse = CheckRequest.FromString
+OVERWRITE = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+log = logging.getLogger(__name__)
+
+
+class _Unwritable(Exception):
+    """A header of an answer has a name or a value that is none; does not repeat it."""
+
+
+def read_check_request(message: bytes) -> HttpRequest:
+    """What Envoy asks about, in either encoding of headers; fields that are not named in ``protos/`` are skipped.
+
+    :raises RequestRefused: ``request_malformed``, for whatever is not a ``CheckRequest`` about an HTTP request.
+    """
+    try:
+        http = parse(message).attributes.request.http
+    except DecodeError:
+        raise _malformed() from None
+    method = http.method
+    if not method:
+        raise _malformed()  # neither HTTP/1.1 nor HTTP/2 has such a request; so reads a CheckRequest without `http`
+    sent = http.headers
+    headers = tuple(sent.items())
+    request_id = sent.get("x-request-id", "")
+    if http.HasField("header_map"):
+        # Envoy fills one of the two. Should both be there, every header counts: nothing hides behind the other list.
+        headers += _raw_headers(http)
+        request_id = next((value for name, value in headers if name == "x-request-id"), "")
+    # Envoy's `id` is a number of its own for the stream; the header is what logs and the client see.
+    return HttpRequest(method, http.path, http.host, headers, request_id or http.id)
+
+
+def _raw_headers(http: AttributeContext.HttpRequest) -> tuple[tuple[str, str], ...]:
+    r"""The headers under ``encode_raw_headers``.
+
+    Bytes are read as ISO 8859-1, RFC 9110 section 5.5: each byte is one character and no two values become equal;
+    ASCII stays itself and no other byte becomes ASCII, not even after ``lower()``. UTF-8 with a second guess for what
+    is not UTF-8 would make ``\xc3\xa9`` and ``\xe9`` the same text.
+    """
+    entries = http.header_map.headers
+    if any(entry.value and entry.raw_value for entry in entries):
+        raise _malformed()  # envoy.config.core.v3.HeaderValue: only one of them
+    return tuple((entry.key, entry.value or entry.raw_value.decode("latin-1")) for entry in entries)
+
+
+def _malformed() -> RequestRefused:
+    return RequestRefused(Reason.REQUEST_MALFORMED, "The request cannot be read.")
+
+
+def write_check_response(decision: Decision) -> bytes:
+    """The answer for Envoy. Never raises: a decision that cannot be written becomes an ``internal_error`` denial."""
+    try:
+        return _write_allow(decision) if isinstance(decision, Allow) else _write_deny(decision)
+    except _Unwritable as unwritable:
+        # TRY400: the trace of an exception that was raised ten lines below tells nothing.
+        log.error("Instead of the answer of rule %r the request is denied: %s.", decision.rule, unwritable)  # noqa: TRY400
+        return _write_deny(_defect(decision))
+
+
+def _defect(decision: Decision) -> Deny:
+    """Made of constants, so it can always be written."""
+    return deny(
+        InternalError(Reason.INTERNAL_ERROR, "Internal error."), rule=decision.rule, mode=decision.mode,
+        subject=decision.subject, kid=decision.kid,
+    )  # fmt: skip
+
+
+def _write_allow(allow: Allow) -> bytes:
+    """Depends on nothing but the decision: equal decisions have equal answers, so an answer may be kept."""
+    answer = CheckResponse()
+    answer.status.code = OK
+    response = answer.ok_response
+    response.SetInParent()
+    _set_headers(response, allow.set_headers)
+    # Envoy removes after it sets: a name in both lists would reach nobody.
+    written = {name.lower() for name, _ in allow.set_headers}
+    response.headers_to_remove.extend(_name(name) for name in allow.remove_headers if name.lower() not in written)
+    _describe(answer, allow)
+    return answer.SerializeToString()
+
+
+def _write_deny(denial: Deny) -> bytes:
+    answer = CheckResponse()
+    if denial.status >= FIRST_SERVER_ERROR:
+        answer.status.code = CODES.get(denial.status, INTERNAL)
+        response = answer.error_response  # Envoy counts an error, not a denial
+    else:
+        answer.status.code = CODES.get(denial.status, PERMISSION_DENIED)
+        response = answer.denied_response
+    response.status.code = denial.status
+    response.body = denial.body.encode("utf-8", "backslashreplace").decode("utf-8")  # less lone surrogates
+    _set_headers(response, denial.headers)
+    _describe(answer, denial)
+    return answer.SerializeToString()
+
+
+def _set_headers(response: OkHttpResponse | DeniedHttpResponse, headers: Iterable[tuple[str, str]]) -> None:
+    """Filled in place, field by field: a third of what the constructors of the messages cost."""
+    for name, value in headers:
+        option = response.headers.add()
+        option.append_action = OVERWRITE
+        option.keep_empty_value = not value
+        header = option.header
+        header.key = _name(name)
+        header.value = _value(name, value)
+
+
+@lru_cache(KNOWN_NAMES)
+def _name(name: str) -> str:
+    if TOKEN.fullmatch(name):
+        return name
+    raise _Unwritable("the name of a header is no token")
+
+
+def _value(name: str, value: str) -> str:
+    """RFC 9110 section 5.5, less what it only tolerates: visible ASCII with spaces inside.
+
+    A CR LF that gets as far as Envoy splits the response.
+    """
+    if value.isascii() and value.isprintable() and value == value.strip(" "):
+        return value
+    raise _Unwritable(f"the value of {name} cannot be a header's")
+
+
+def _describe(answer: CheckResponse, decision: Decision) -> None:
+    """Say why, for Envoy's access log."""
+    fields = answer.dynamic_metadata.fields
+    fields["reason"].string_value = decision.reason
+    fields["rule"].string_value = _printable(decision.rule)
+    fields["sub"].string_value = _printable(decision.subject)
+    fields["kid"].string_value = _printable(decision.kid)
+    fields["mode"].string_value = decision.mode
+
+
+def _printable(text: str) -> str:
+    """Line breaks would forge log lines, lone surrogates cannot be encoded: both are escaped."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
