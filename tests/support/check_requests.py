@@ -81,6 +81,13 @@ def decode(answer: bytes) -> Any:
     return message(f"{AUTH}.CheckResponse").parse(answer)
 
 
+def http_response(response: Any) -> Any:
+    """Whichever of the three a decoded ``CheckResponse`` has (an empty message of betterproto2 is falsy)."""
+    parts = (response.ok_response, response.denied_response, response.error_response)
+    (part,) = (part for part in parts if part is not None)
+    return part
+
+
 def read_answer(answer: bytes) -> Answer:
     """Read an answer as Envoy does: ``status.code`` decides, then whichever ``http_response`` goes with it.
 
@@ -89,14 +96,14 @@ def read_answer(answer: bytes) -> Answer:
     response = decode(answer)
     assert response.status is not None, "an absent status would mean allow"
     allowed = response.status.code == 0
-    parts = (response.ok_response, response.denied_response or response.error_response)
-    assert [part is not None for part in parts] == [allowed, not allowed], "verdict and response disagree"
+    part = http_response(response)
+    assert (part is response.ok_response) == allowed, "verdict and response disagree"
     return Answer(
         code=response.status.code, allowed=allowed,
-        http_status=0 if allowed else int(parts[1].status.code),
-        headers=[_header(option) for option in (parts[0] or parts[1]).headers],
-        removed=list(parts[0].headers_to_remove) if allowed else [],
-        body="" if allowed else parts[1].body,
+        http_status=0 if allowed else int(part.status.code),
+        headers=[_header(option) for option in part.headers],
+        removed=list(part.headers_to_remove) if allowed else [],
+        body="" if allowed else part.body,
         metadata={} if response.dynamic_metadata is None else response.dynamic_metadata.to_dict(),
         is_error=response.error_response is not None,
     )  # fmt: skip
