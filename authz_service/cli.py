@@ -58,10 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _variables() -> str:
-    lines = []
-    for field in Config.model_fields.values():
-        lines.append(f"  {field.alias}\n      {field.description}")
-    return "\n".join(lines)
+    return "\n".join(f"  {field.alias}\n      {field.description}" for field in Config.model_fields.values())
 
 
 def _serve(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:

@@ -65,7 +65,8 @@ def _http_url(value: object) -> object:
     if not isinstance(value, str):
         return value
     parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.fragment:
+    plain = value.isascii() and value.isprintable() and " " not in value
+    if not plain or parts.scheme not in {"http", "https"} or not parts.hostname or "#" in value:
         raise ValueError("must be an http:// or https:// URL with a host and without a fragment")
     if parts.username or parts.password:
         raise ValueError("must not carry credentials; they would end up in logs")

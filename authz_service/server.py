@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 import time
+from functools import partial
 from typing import Any
 
 import uvloop
@@ -12,7 +13,10 @@ from authz_service import __version__
 from authz_service.authorizer import Authorizer, Limits
 from authz_service.config import Config
 from authz_service.keys.fetch import Fetcher
+from authz_service.keys.jwk import parse_key_set
 from authz_service.keys.jwks import KeyRing, KeyRings
+from authz_service.keys.schedule import Timing
+from authz_service.keys.snapshot import Snapshot
 from authz_service.observability.admin import AdminServer
 from authz_service.observability.logs import configure_logging
 from authz_service.observability.metrics import Metrics, TimedVerifier
@@ -45,7 +49,8 @@ class Service:
         self._config = config
         self._policy_file = policy_file
         self._metrics = Metrics()
-        self._ring = _key_ring(config)
+        self._ring = _key_ring(config, self._metrics)
+        self._metrics.watch_keys(self._ring)
         self._keys = KeyRings({config.issuer: self._ring})
         self._authorizer = Authorizer(policy, self._verifier(), _limits(config), time.time)
         self._check = CheckService(self._authorizer, self._keys, self._metrics, time.perf_counter)
@@ -80,7 +85,17 @@ class Service:
             "version": __version__,
             "ready": self.ready,
             "policy": {"digest": self._authorizer.policy.digest, "mode": self._authorizer.policy.default_mode},
-            "keys": {"issuer": self._config.issuer, "kids": sorted(self._ring.kids), "age_seconds": self._ring.age_seconds},
+            "keys": self._key_status(),
+        }
+
+    def _key_status(self) -> dict[str, Any]:
+        ring, error = self._ring, self._ring.last_error
+        return {
+            "issuer": ring.issuer,
+            "keys": [{"kid": kid, "last_used": ring.last_used(kid)} for kid in sorted(ring.kids)],
+            "age_seconds": ring.age_seconds,
+            "next_refresh_in_seconds": ring.next_refresh_in,
+            "last_error": {"cause": error.cause, "message": str(error)} if error else None,
         }
 
     def metrics_page(self) -> bytes:
@@ -112,11 +127,9 @@ class Service:
         self._ring.refresh_now()
 
     def _background(self, server: GrpcioServer) -> list[asyncio.Task[None]]:
-        def reloaded(good: bool) -> None:
-            self._metrics.policy_reloaded(good=good)
-
         self._ring.start()
-        policy_watch = watch(self._policy_file, self._authorizer.use_policy, reloaded, self._reload)
+        use, reloaded = self._authorizer.use_policy, self._metrics.policy_reloaded
+        policy_watch = watch(self._policy_file, use, reloaded, self._reload)
         return [asyncio.create_task(policy_watch), asyncio.create_task(self._follow_readiness(server))]
 
     async def _follow_readiness(self, server: GrpcioServer) -> None:
@@ -145,6 +158,12 @@ def _limits(config: Config) -> Limits:
     return Limits(config.max_token_bytes, config.max_injected_bytes, config.forward_authorization)
 
 
-def _key_ring(config: Config) -> KeyRing:
-    fetcher = Fetcher(config.jwks_url, config.jwks_fetch_timeout_seconds)
-    return KeyRing(config.issuer, fetcher)
+def _key_ring(config: Config, metrics: Metrics) -> KeyRing:
+    timing = Timing(
+        config.jwks_refresh_interval_seconds, config.jwks_max_stale_seconds, config.jwks_unknown_kid_cooldown_seconds
+    )
+    return KeyRing(
+        config.issuer, Fetcher(config.jwks_url, config.jwks_fetch_timeout_seconds),
+        partial(parse_key_set, algorithms=frozenset(config.algorithms)), timing, observers=[metrics],
+        snapshot=Snapshot(config.jwks_snapshot_path, config.issuer) if config.jwks_snapshot_path else None,
+    )  # fmt: skip

@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 import time
+from traceback import format_tb
 from typing import Literal
 
 
@@ -13,7 +14,9 @@ def configure_logging(level: str, format_name: Literal["json", "text"]) -> None:
     handler.setFormatter(JsonFormatter() if format_name == "json" else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level.upper())
+    # The level is ours alone: what libraries tell at "debug" may hold what clients sent.
+    root.setLevel(logging.WARNING)
+    logging.getLogger("authz_service").setLevel(level.upper())
     # A log that cannot be written (closed pipe, full disk) must not disturb decisions.
     logging.raiseExceptions = False
 
@@ -30,7 +33,7 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = _without_message(record)
         return json.dumps(line)
 
 
@@ -41,8 +44,14 @@ class TextFormatter(logging.Formatter):
         """Render one record, control characters escaped."""
         text = f"{_utc(record.created)} {record.levelname:7} {record.name}: {record.getMessage()}"
         if record.exc_info:
-            text += " | " + self.formatException(record.exc_info)
+            text += " | " + _without_message(record)
         return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _without_message(record: logging.LogRecord) -> str:
+    """Where and what, without the exception's text: that may repeat a token."""
+    kind, _, trace = record.exc_info or (None, None, None)
+    return "".join(format_tb(trace)) + (kind.__name__ if kind else "")
 
 
 def _utc(seconds: float) -> str:

@@ -15,11 +15,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from authz_service.errors import Reason, TokenRefused
+from authz_service.keys.jwk import KeySet
 from authz_service.model import Allow, Decision, VerifiedToken
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
-disable_created_metrics()  # a second series per counter that no dashboard reads
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series per counter that no dashboard reads
 
 SECONDS_FROM_5_MICROSECONDS = (
     5e-6, 10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 1.0,
@@ -44,6 +45,7 @@ class KeyRingFigures(Protocol):
     @property
     def kids(self) -> Iterable[str]: ...  # noqa: D102
     def last_used(self, kid: str) -> float | None: ...  # noqa: D102
+    def hits_and_misses(self) -> tuple[int, int]: ...  # noqa: D102
 
 
 class Metrics:
@@ -64,8 +66,8 @@ class Metrics:
         self._permission_denied = Counter(
             "oauth2_permission_denied_total", "Valid tokens that lack what the rule asks.", ["rule"], registry=registry
         )
-        self.refreshes = Counter("jwks_refresh_total", "Key sets fetched and taken into use.", registry=registry)
-        self.refresh_failures = Counter(
+        self._refreshes = Counter("jwks_refresh_total", "Key sets fetched and taken into use.", registry=registry)
+        self._refresh_failures = Counter(
             "jwks_refresh_failures_total", "Key sets not fetched or refused.", ["cause"], registry=registry
         )
         self._decisions = Counter(
@@ -87,11 +89,19 @@ class Metrics:
         for result in ("granted", "denied"):
             self._permission_checks.labels(result)
 
-    def watch_keys(self, keys: KeyRingFigures, hits_and_misses: Callable[[], tuple[int, int]]) -> None:
+    def watch_keys(self, keys: KeyRingFigures) -> None:
         """Show the state of the key set at each scrape."""
-        self.registry.register(_KeyCollector(keys, hits_and_misses))
+        self.registry.register(_KeyCollector(keys))
 
-    def policy_reloaded(self, *, good: bool) -> None:
+    def refreshed(self, _issuer: str, _key_set: KeySet, _withdrawn: frozenset[str]) -> None:
+        """A key set was taken into use; see :class:`authz_service.keys.jwks.KeyObserver`."""
+        self._refreshes.inc()
+
+    def refresh_failed(self, _issuer: str, cause: str) -> None:
+        """A key set was not fetched, or refused. The causes are a closed list."""
+        self._refresh_failures.labels(cause).inc()
+
+    def policy_reloaded(self, good: bool) -> None:  # noqa: FBT001 - a callback with one argument
         """A changed policy file was taken into use, or refused."""
         self._policy_reloads.labels("success" if good else "failure").inc()
 
@@ -140,12 +150,11 @@ class TimedVerifier:
 class _KeyCollector(Collector):
     """Reads the key ring when scraped, so that the hot path writes no gauge."""
 
-    def __init__(self, keys: KeyRingFigures, hits_and_misses: Callable[[], tuple[int, int]]) -> None:
+    def __init__(self, keys: KeyRingFigures) -> None:
         self._keys = keys
-        self._hits_and_misses = hits_and_misses
 
     def collect(self) -> Iterable[Metric]:
-        hits, misses = self._hits_and_misses()
+        hits, misses = self._keys.hits_and_misses()
         yield CounterMetricFamily("jwks_key_cache_hits_total", "Keys found in the current set.", value=hits)
         yield CounterMetricFamily("jwks_key_cache_misses_total", "Keys not found in the current set.", value=misses)
         kids = list(self._keys.kids)

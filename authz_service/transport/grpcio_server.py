@@ -58,7 +58,7 @@ def _handler(check: CheckService) -> grpc.GenericRpcHandler:
         return result if isinstance(result, bytes) else await result
 
     # Without (de)serializers the handler gets and gives the bytes of the wire.
-    method = grpc.unary_unary_rpc_method_handler(answer)
+    method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(answer)
     return grpc.method_handlers_generic_handler(SERVICE, {METHOD.rpartition("/")[2]: method})
 
 

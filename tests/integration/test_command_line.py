@@ -1,0 +1,97 @@
+"""``check-config`` and ``serve`` refuse bad input whole, in words, with exit code 2."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from authz_service import __version__
+
+GOOD_POLICY = "version: 1\nrules:\n  - {name: all, match: {prefix: /}, require: {authenticated: true}}\n"
+BAD_POLICY = """
+version: 1
+rules:
+  - {name: one, match: {path: no-slash}, require: {authenticated: true}}
+  - {name: two, match: {path: /two}, require: {permision: "x"}}
+"""
+THREE_MISTAKES = {"JWT_LEEWAY_SECONDS": "soon", "AUTHZ_LISTEN": "nowhere", "JWKS_REFRESH_SECONDS": "60"}
+
+
+def run(*arguments: str, policy: Path | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
+    given = {"PATH": os.environ["PATH"]} | environ | ({"AUTHZ_POLICY_FILE": str(policy)} if policy else {})
+    command = [sys.executable, "-m", "authz_service", *arguments]
+    return subprocess.run(command, env=given, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def bad_policy(tmp_path: Path) -> Path:
+    path = tmp_path / "policy.yaml"
+    path.write_text(BAD_POLICY, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def good_policy(tmp_path: Path) -> Path:
+    path = tmp_path / "policy.yaml"
+    path.write_text(GOOD_POLICY, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("command", ["check-config", "serve"])
+def test_three_mistakes_in_the_environment_and_two_in_the_policy_are_five_lines(command: str, bad_policy: Path) -> None:
+    result = run(command, policy=bad_policy, **THREE_MISTAKES)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    first, *lines = result.stderr.splitlines()
+    assert first == "authz-service: 5 mistakes in the configuration:"
+    assert len(lines) == 5
+    for name in (*THREE_MISTAKES, "rules[0] (one).match.path", "rules[1] (two).require.permision"):
+        assert sum(name in line for line in lines) == 1, result.stderr
+
+
+def test_the_same_as_json_for_scripts(bad_policy: Path) -> None:
+    result = run("check-config", "--json", policy=bad_policy, **THREE_MISTAKES)
+    assert result.returncode == 2
+    answer = json.loads(result.stdout)
+    assert answer["valid"] is False
+    assert len(answer["problems"]) == 5
+
+
+def test_what_is_good_is_said_to_be_good(good_policy: Path) -> None:
+    result = run("check-config", policy=good_policy)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert str(good_policy) in result.stdout
+
+
+def test_a_policy_that_is_not_there(tmp_path: Path) -> None:
+    result = run("check-config", policy=tmp_path / "missing.yaml")
+    assert result.returncode == 2
+    assert "missing.yaml: No such file or directory" in result.stderr
+
+
+def test_the_schema_of_the_policy_file_is_printed() -> None:
+    schema = json.loads(run("check-config", "--print-schema").stdout)
+    assert schema["title"] == "authz-service policy"
+    assert schema["properties"].keys() >= {"version", "hosts", "defaults", "rules"}
+
+
+def test_an_address_that_is_taken_is_said_in_words(good_policy: Path) -> None:
+    result = run("serve", policy=good_policy, AUTHZ_LISTEN="unix:///nonexistent/authz.sock")
+    assert result.returncode == 2
+    assert "AUTHZ_LISTEN: cannot listen on unix:///nonexistent/authz.sock" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("unknown",), ("serve", "--unknown")])
+def test_wrong_arguments_are_answered_with_the_usage(arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert result.returncode == 2
+    assert "usage: authz-service" in result.stderr
+
+
+def test_version_and_help() -> None:
+    assert run("--version").stdout == f"authz-service {__version__}\n"
+    assert "AUTHZ_POLICY_FILE" in run("check-config", "--help").stdout

@@ -1,0 +1,133 @@
+"""The environment is read whole or refused whole, with every mistake in one list."""
+
+from pathlib import Path
+
+import pytest
+
+from authz_service.config import NAMES, Address, Config, load_config
+from authz_service.errors import ConfigurationError
+
+
+def problems_of(**environ: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigurationError) as refused:
+        load_config(environ)
+    return refused.value.problems
+
+
+class TestDefaults:
+    def test_an_empty_environment_is_a_good_one(self) -> None:
+        config = load_config({})
+        assert config.issuer == "http://auth-api:8000"
+        assert config.jwks_url == "http://auth-api:8000/.well-known/jwks.json"
+        assert config.permissions_url == "http://auth-api:8000/api/auth/permissions"
+        assert config.audiences == ("chat-api",)
+        assert config.algorithms == ("RS256",)
+        assert config.listen == (Address("127.0.0.1", 9191),)
+        assert config.admin_listen == Address("127.0.0.1", 9902)
+        assert config.policy_file == Path("policy.yaml")
+        assert config.jwks_snapshot_path is None
+
+    def test_urls_follow_the_issuer(self) -> None:
+        config = load_config({"AUTH_API_ISSUER": "https://id.example.com/"})
+        assert config.issuer == "https://id.example.com/"
+        assert config.jwks_url == "https://id.example.com/.well-known/jwks.json"
+
+    def test_foreign_variables_are_not_ours_to_judge(self) -> None:
+        load_config({"PATH": "/bin", "AUTH_API_TOKEN": "x"})
+        load_config({"AUTHZ_SERVICE_HOST": "10.0.0.1", "AUTHZ_PORT_9191_TCP": "x"})
+
+    def test_nothing_can_be_changed_later(self) -> None:
+        with pytest.raises(ValueError, match="frozen"):
+            load_config({}).issuer = "http://elsewhere"  # type: ignore[misc]
+
+
+GOOD = [
+    ("AUTHZ_LISTEN", "unix:///run/authz.sock", "listen", (Address(path="/run/authz.sock"),)),
+    ("AUTHZ_LISTEN", "0.0.0.0:1, [::1]:2", "listen", (Address("0.0.0.0", 1), Address("::1", 2))),  # noqa: S104
+    ("JWT_AUDIENCE", "chat-api,admin-api", "audiences", ("chat-api", "admin-api")),
+    ("JWT_ALGORITHMS", "RS256,ES256", "algorithms", ("RS256", "ES256")),
+    ("JWKS_REFRESH_INTERVAL_SECONDS", "0.5e2", "jwks_refresh_interval_seconds", 50.0),
+    ("AUTHZ_FORWARD_AUTHORIZATION", "true", "forward_authorization", True),
+    ("JWKS_SNAPSHOT_PATH", "/var/lib/authz/keys.json", "jwks_snapshot_path", Path("/var/lib/authz/keys.json")),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "field", "value"), GOOD, ids=[f"{name}={text}" for name, text, *_ in GOOD])
+def test_a_setting_is_read(name: str, text: str, field: str, value: object) -> None:
+    assert getattr(load_config({name: text}), field) == value
+
+
+REALISTIC = {
+    "AUTH_API_ISSUER": "auth-api:8000",
+    "AUTH_API_JWKS_URL": "http://user:secret@auth-api/keys",
+    "JWT_LEEWAY_SECONDS": "30s",
+    "JWT_AUDIENCE": "chat-api,,",
+    "JWKS_FETCH_TIMEOUT_SECONDS": "0",
+    "JWKS_MAX_STALE_SECONDS": "",
+    "AUTHZ_LISTEN": "9191",
+    "AUTHZ_LOG_LEVEL": "verbose",
+    "AUTHZ_FORWARD_AUTHORIZATION": "maybe",
+}
+SYNTHETIC = {
+    "JWT_ALGORITHMS": "none",
+    "JWT_MAX_TOKEN_BYTES": "-1",
+    "JWKS_REFRESH_INTERVAL_SECONDS": "nan",
+    "JWKS_UNKNOWN_KID_COOLDOWN_SECONDS": "inf",
+    "AUTHZ_ADMIN_LISTEN": "unix://relative",
+    "AUTHZ_POLICY_FILE": "  ",
+    "AUTHZ_MAX_INJECTED_BYTES": "1_000_000_000",
+}
+PATHOLOGICAL = {
+    "AUTH_API_ISSUER": "http://" + "x" * 10_000 + "#",
+    "JWT_LEEWAY_SECONDS": "9" * 5000,
+    "AUTHZ_LISTEN": "[::1]:²",
+    "AUTHZ_TRANSPORT": "\x00",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [*REALISTIC.items(), *SYNTHETIC.items(), *PATHOLOGICAL.items()],
+    ids=[f"{name}={value[:20]!r}" for name, value in [*REALISTIC.items(), *SYNTHETIC.items(), *PATHOLOGICAL.items()]],
+)  # fmt: skip
+def test_a_bad_value_is_one_line_that_begins_with_its_name(name: str, value: str) -> None:
+    problems = problems_of(**{name: value})
+    assert len(problems) == 1
+    assert problems[0].startswith(f"{name}=")
+    assert len(problems[0]) < 300
+    assert problems[0].isprintable()
+
+
+@pytest.mark.parametrize("symmetric", ["HS256", "RS256,HS512", "none", "rs256", "PS256"])
+def test_only_asymmetric_algorithms_that_have_keys_are_on_offer(symmetric: str) -> None:
+    assert "RS256" in problems_of(JWT_ALGORITHMS=symmetric)[0]
+
+
+def test_every_mistake_is_listed_at_once() -> None:
+    problems = problems_of(JWT_LEEWAY_SECONDS="x", AUTHZ_LISTEN="x", JWKS_TIMEOUT="5", AUTHZ_LOG_LEVL="info")
+    assert len(problems) == 4
+
+
+def test_an_unknown_name_is_answered_with_the_nearest_known_one() -> None:
+    assert problems_of(AUTHZ_POLICY_FIEL="x") == (
+        "AUTHZ_POLICY_FIEL: no such setting; did you mean AUTHZ_POLICY_FILE?",
+    )
+
+
+@pytest.mark.parametrize("name", ["AUTHZ_X", "JWKS_X", "JWT_X"])
+def test_every_prefix_of_ours_is_watched(name: str) -> None:
+    assert problems_of(**{name: "1"})[0].startswith(f"{name}: no such setting")
+
+
+def test_credentials_in_a_url_are_not_shown_whole() -> None:
+    """A refused URL is shown for the person who typed it; a good one never carries credentials into a log."""
+    assert "must not carry credentials" in problems_of(AUTH_API_JWKS_URL="http://u:p@h/")[0]
+
+
+def test_every_setting_is_described() -> None:
+    assert all(field.description for field in Config.model_fields.values())
+    assert len(set(NAMES)) == len(Config.model_fields)
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:9191", "[::1]:9191", "unix:///run/a.sock", "localhost:0"])
+def test_an_address_reads_back_as_it_was_written(text: str) -> None:
+    assert str(Address.parse(text)) == text

@@ -1,0 +1,89 @@
+"""The law of the house: a room imports only from floors below it, and the core does no I/O."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import authz_service
+
+ROOT = Path(authz_service.__file__).parent
+
+FLOORS = (
+    ("errors", "__init__"),
+    ("model",),
+    ("token", "policy", "response"),
+    ("config",),
+    ("authorizer", "policy_file"),
+    ("keys",),
+    ("observability",),
+    ("transport",),
+    ("server",),
+    ("cli",),
+    ("__main__",),
+)
+"""From the ground up. Rooms of one floor do not know each other."""
+
+CORE = ("errors", "model", "token", "policy", "response", "authorizer")
+IO = frozenset({
+    "aiohttp", "asyncio", "grpc", "os", "pathlib", "prometheus_client", "random", "signal", "socket", "ssl",
+    "subprocess", "threading", "time", "urllib.request", "uvloop",
+})  # fmt: skip
+
+SOLE_IMPORTERS = {
+    "jose": {"token.jws"},
+    "authz_service._pb": {"transport.check"},
+    "grpc": {"transport.grpcio_server"},
+}
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT).with_suffix("").parts[0]
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in ROOT.rglob("*.py") if room(path) != "_pb")
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def floor(of: str) -> int:
+    return next(level for level, rooms in enumerate(FLOORS) if of in rooms)
+
+
+def name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+@pytest.mark.parametrize("path", modules(), ids=name)
+def test_a_room_imports_only_from_floors_below(path: Path) -> None:
+    for imported in imports(path):
+        if not imported.startswith("authz_service.") or imported.startswith("authz_service._pb"):
+            continue
+        other = imported.split(".")[1]
+        other = "__init__" if other == "__version__" else other
+        assert other == room(path) or floor(other) < floor(room(path)), f"{name(path)} imports {imported}"
+
+
+@pytest.mark.parametrize("path", [path for path in modules() if room(path) in CORE], ids=name)
+def test_the_core_does_no_io_and_has_no_clock(path: Path) -> None:
+    for imported in imports(path):
+        parts = imported.split(".")
+        assert not {parts[0], ".".join(parts[:2])} & IO, f"{name(path)} imports {imported}"
+
+
+@pytest.mark.parametrize("library", SOLE_IMPORTERS)
+def test_a_library_has_one_door(library: str) -> None:
+    importers = {
+        name(path) for path in modules()
+        for imported in imports(path) if imported == library or imported.startswith(f"{library}.")
+    }  # fmt: skip
+    assert importers == SOLE_IMPORTERS[library]
