@@ -45,7 +45,7 @@ def bearer_token(headers: Iterable[tuple[str, str]], max_bytes: int) -> str:
 
 def _no_bearer_token(values: list[str]) -> TokenRefused | RequestRefused:
     """Another scheme is as good as none, unless a bearer token hides behind it."""
-    for credentials in values[0].split(",") if values else ():
+    for credentials in values[0].split(",")[1:] if values else ():
         if credentials.lstrip(" \t").partition(" ")[0].lower() == _SCHEME:
             return _multiple_tokens()
     return _token_missing()
