@@ -99,7 +99,6 @@ def _write_allow(allow: Allow) -> bytes:
     answer = CheckResponse()
     answer.status.code = OK
     response = answer.ok_response
-    response.SetInParent()
     _set_headers(response, allow.set_headers)
     # Envoy removes after it sets: a name in both lists would reach nobody.
     written = {name.lower() for name, _ in allow.set_headers}

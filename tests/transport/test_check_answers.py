@@ -118,15 +118,16 @@ def test_the_metadata_names_its_five_fields_even_when_nothing_is_known() -> None
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("subject", "shown"), [
+@pytest.mark.parametrize("field", ["subject", "rule", "kid"])
+@pytest.mark.parametrize(("text", "shown"), [
     ("a\r\nb", r"a\r\nb"),
     ("a\ud800b", r"a\ud800b"),
     ("a\u2028b", r"a\u2028b"),
     ("a\u202eb", r"a\u202eb"),
     ("a\x00b", r"a\x00b"),
 ])  # fmt: skip
-def test_a_subject_cannot_forge_log_lines(subject: str, shown: str) -> None:
-    assert answer(allow(subject=subject)).metadata["sub"] == shown
+def test_no_metadata_can_forge_log_lines(field: str, text: str, shown: str) -> None:
+    assert answer(allow(**{field: text})).metadata["sub" if field == "subject" else field] == shown
 
 
 UNWRITABLE_VALUES = {
@@ -154,6 +155,13 @@ def test_a_value_that_no_header_can_carry_denies(decision: Any, value: str) -> N
 ], ids=["set", "removed", "denial"])  # fmt: skip
 def test_a_name_that_no_header_can_have_denies(decision: Any, name: str) -> None:
     assert is_defect(answer(decision(name)))
+
+
+def test_a_defect_still_says_whose_request_it_was() -> None:
+    read = answer(allow(set_headers=(("x-a", "\n"),), mode=Mode.SHADOW, subject="u-1", kid="k-1"))
+    assert read.metadata == {
+        "reason": "internal_error", "rule": "list-groups", "sub": "u-1", "kid": "k-1", "mode": "shadow",
+    }  # fmt: skip
 
 
 def test_what_could_not_be_written_is_logged_without_it(caplog: pytest.LogCaptureFixture) -> None:
