@@ -1,0 +1,76 @@
+"""A raw request target -> exact path segments, or a refusal.
+
+What Envoy forwards is what the upstream will decode, normalise and route by its own lights. So a path that two readers
+could take for two routes is refused here, not interpreted: what is left has one meaning, and is matched as it stands.
+"""
+
+from itertools import product
+
+from authz_service.errors import Reason, RequestRefused
+
+MAX_PATH_BYTES = 8192
+MAX_SEGMENTS = 64
+
+UNRESERVED = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+# RFC 3986 section 3.3, pchar less ";": servers differ in whether parameters (/a;x=1/b) belong to the segment.
+PCHAR = UNRESERVED + "!$&'()*+,=" + ":@"
+
+_PATH_BYTES = (PCHAR + "/%").encode("ascii")
+
+UNSAFE_WHEN_DECODED = frozenset(b"/\\?#;%." + bytes(range(0x20)) + b"\x7f")
+"""Octets that change the meaning of a path when somebody decodes it once more, or once too early."""
+
+_OCTETS = {
+    f"{high}{low}": octet
+    for high, low in product("0123456789abcdefABCDEF", repeat=2)
+    if (octet := int(high + low, 16)) not in UNSAFE_WHEN_DECODED
+}
+"""What may follow a percent sign, and the octet that it stands for."""
+
+_C1_CONTROLS = frozenset(map(chr, range(0x80, 0xA0)))
+
+
+def split_target(target: str) -> tuple[str, ...]:
+    """The segments of a request target in origin-form (RFC 9112 section 3.2.1), still percent-encoded.
+
+    ``/a/b?c`` gives ``("a", "b")``, ``/a/b/`` gives ``("a", "b", "")`` and ``/`` gives ``("",)``.
+
+    :raises RequestRefused: ``path_ambiguous`` for all that is not plain.
+    """
+    path = target.partition("?")[0]
+    if path[:1] != "/" or "//" in path or "#" in target or len(path) > MAX_PATH_BYTES or not path.isascii():
+        raise _ambiguous()
+    if path.encode().translate(None, _PATH_BYTES):  # what is left is not in the grammar
+        raise _ambiguous()
+    segments = tuple(path[1:].split("/"))
+    if len(segments) > MAX_SEGMENTS or ("/." in path and ("." in segments or ".." in segments)):
+        raise _ambiguous()
+    if "%" in path:
+        for segment in segments:
+            decode_segment(segment)
+    return segments
+
+
+def decode_segment(segment: str) -> str:
+    """The text that a percent-encoded segment stands for (RFC 3986 section 2.1, in UTF-8).
+
+    :raises RequestRefused: ``path_ambiguous`` unless it decodes to text that is safe to decode.
+    """
+    if "%" not in segment:
+        return segment
+    plain, *encoded = segment.split("%")
+    try:
+        octets = bytearray(plain, "ascii")
+        for part in encoded:
+            octets.append(_OCTETS[part[:2]])
+            octets += part[2:].encode("ascii")
+        text = octets.decode("utf-8")  # strict: neither overlong forms nor surrogates
+    except (KeyError, UnicodeError):
+        raise _ambiguous() from None
+    if _C1_CONTROLS.isdisjoint(text):
+        return text
+    raise _ambiguous()
+
+
+def _ambiguous() -> RequestRefused:
+    return RequestRefused(Reason.PATH_AMBIGUOUS, "The path can be read in more than one way.")
