@@ -116,7 +116,7 @@ def _read_header(header: Mapping[str, Any], algorithms: frozenset[str]) -> tuple
 
 
 def _is_access_token_type(typ: object) -> bool:
-    return isinstance(typ, str) and typ.isascii() and typ.lower().removeprefix("application/") in _TYPES
+    return isinstance(typ, str) and typ.lower().removeprefix("application/") in _TYPES
 
 
 def _json_object(encoded: str) -> dict[str, Any]:

@@ -265,6 +265,21 @@ def test_an_ecdsa_signature_of_zeros_or_of_another_size_is_not_valid(signature: 
     assert not key.verify(token._replace(signature=signature))
 
 
+class BrokenLibrary:
+    """What python-jose would be if it raised, or answered with something else than a verdict."""
+
+    def verify(self, _signing_input: bytes, signature: bytes) -> object:
+        if not signature:
+            raise OverflowError
+        return signature
+
+
+@pytest.mark.parametrize("signature", [b"", b"truthy"])
+def test_only_a_clear_yes_of_the_library_counts(signature: bytes) -> None:
+    key = VerificationKey(KID, RS256, "", {"RS256": BrokenLibrary()})
+    assert key.verify(good()._replace(signature=signature)) is False
+
+
 def test_a_point_off_the_curve_is_no_key() -> None:
     with pytest.raises(UnusableKey):
         ec_key("ec", ALL, "P-256", bytes(32), bytes(32))
