@@ -102,7 +102,10 @@ def _write_allow(allow: Allow) -> bytes:
     _set_headers(response, allow.set_headers)
     # Envoy removes after it sets: a name in both lists would reach nobody.
     written = {name.lower() for name, _ in allow.set_headers}
-    response.headers_to_remove.extend(_name(name) for name in allow.remove_headers if name.lower() not in written)
+    # Names to remove are the client's own words. Envoy holds no header whose name is no token: nothing to remove there.
+    response.headers_to_remove.extend(
+        name for name in allow.remove_headers if name.lower() not in written and TOKEN.fullmatch(name)
+    )
     _describe(answer, allow)
     return answer.SerializeToString()
 

@@ -150,11 +150,17 @@ def test_a_value_that_no_header_can_carry_denies(decision: Any, value: str) -> N
 @pytest.mark.parametrize("name", UNWRITABLE_NAMES.values(), ids=UNWRITABLE_NAMES)
 @pytest.mark.parametrize("decision", [
     lambda name: allow(set_headers=((name, "a"),)),
-    lambda name: allow(remove_headers=(name,)),
     lambda name: denial(headers=((name, "a"),)),
-], ids=["set", "removed", "denial"])  # fmt: skip
+], ids=["set", "denial"])  # fmt: skip
 def test_a_name_that_no_header_can_have_denies(decision: Any, name: str) -> None:
     assert is_defect(answer(decision(name)))
+
+
+@pytest.mark.parametrize("name", UNWRITABLE_NAMES.values(), ids=UNWRITABLE_NAMES)
+def test_a_name_that_no_header_can_have_needs_no_removal(name: str) -> None:
+    """Names to remove come from the client: what is odd about them costs nobody a 500."""
+    read = answer(allow(remove_headers=("x-auth-a", name, "x-auth-b")))
+    assert (read.allowed, read.removed) == (True, ["x-auth-a", "x-auth-b"])
 
 
 def test_a_defect_still_says_whose_request_it_was() -> None:
