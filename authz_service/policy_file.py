@@ -1,0 +1,106 @@
+"""The policy file on disk: read at start, watched afterwards. The last good policy serves on."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from authz_service.errors import ConfigurationError
+from authz_service.policy.loader import MAX_POLICY_BYTES, TOO_LARGE, Policy, parse_policy
+
+POLL_SECONDS = 0.25
+"""Looking is cheaper than being told: it sees the symlink swap of a ConfigMap and every file system alike."""
+
+log = logging.getLogger(__name__)
+
+
+class PolicyFile:
+    """A policy and the file that it came from."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._used: bytes | str = ""
+        self._last_look: bytes | str = ""
+
+    def load(self) -> Policy:
+        """Read and compile the file.
+
+        :raises ConfigurationError: it cannot be read, or lists mistakes; every problem names the file.
+        """
+        self._used = self._last_look = found = self._look()
+        return self._compile(found)
+
+    def load_if_changed(self) -> Policy | None:
+        """The new policy, once what is found has settled: equal at two looks in a row, so no half-written file.
+
+        :raises ConfigurationError: once per change, when the new content is unusable or the file is gone.
+        """
+        found = self._look()
+        settled = found == self._last_look
+        self._last_look = found
+        if not settled or found == self._used:
+            return None
+        self._used = found
+        return self._compile(found)
+
+    def _look(self) -> bytes | str:
+        """The content, or why there is none."""
+        try:
+            with self._path.open("rb") as file:
+                return file.read(MAX_POLICY_BYTES + 1)
+        except OSError as error:
+            hint = "" if self._path.is_absolute() else " (set AUTHZ_POLICY_FILE)"
+            return f"{error.strerror or error}{hint}"
+
+    def _compile(self, found: bytes | str) -> Policy:
+        try:
+            return parse_policy(_text(found))
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{self._path}: {problem}" for problem in error.problems) from None
+
+
+def _text(found: bytes | str) -> str:
+    if isinstance(found, str):
+        raise ConfigurationError([found])
+    if len(found) > MAX_POLICY_BYTES:  # cut off, perhaps in the middle of a character
+        raise ConfigurationError([TOO_LARGE])
+    try:
+        return found.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ConfigurationError(["not UTF-8 text"]) from None
+
+
+async def watch(
+    file: PolicyFile, use: Callable[[Policy], None], reloaded: Callable[[bool], None], hurry: asyncio.Event, *,
+    poll_seconds: float = POLL_SECONDS,
+) -> None:  # fmt: skip
+    """Look for changes until cancelled; ``hurry`` makes the next look come at once.
+
+    :param use: takes a new policy into use.
+    :param reloaded: told of each change, whether it was good.
+    """
+    while True:
+        await _pause(hurry, poll_seconds)
+        try:
+            policy = await asyncio.to_thread(file.load_if_changed)
+            if policy is None:
+                continue
+            use(policy)
+        except ConfigurationError as error:
+            reloaded(False)  # noqa: FBT003
+            log.error("policy not reloaded, the old one serves on: %s", "; ".join(error.problems))  # noqa: TRY400
+        except Exception:  # a defect costs this change, not all that come after it
+            reloaded(False)  # noqa: FBT003
+            log.exception("policy not reloaded, the old one serves on; this is a defect: please report this line")
+        else:
+            reloaded(True)  # noqa: FBT003
+            log.info("policy reloaded: digest %s", policy.digest)
+
+
+async def _pause(hurry: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await hurry.wait()
+    except TimeoutError:
+        return
+    hurry.clear()
