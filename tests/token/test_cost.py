@@ -16,8 +16,8 @@ from tests.support.tokens import AUDIENCE, ISSUER, NOW, b64, claims, compact_jso
 RS256 = frozenset({"RS256"})
 RULES = ClaimRules(ISSUER, frozenset({AUDIENCE}), leeway_seconds=30)
 MAX_BYTES = 8192
-MOST_VERIFICATIONS = 24
-"""Half a millisecond."""
+MOST_VERIFICATIONS = 32
+"""Two thirds of a millisecond."""
 
 HEADER = b64(compact_json({"alg": "RS256", "kid": "key-1"}))
 FILLING = {
@@ -55,8 +55,8 @@ def verification() -> Callable[[], object]:
     return lambda: key.verify(good)
 
 
-def seconds(action: Callable[[], object], rounds: int = 20) -> float:
-    """The best of many: what it costs when nobody else wants the processor."""
+def seconds(action: Callable[[], object], rounds: int = 5) -> float:
+    """The best of a few: what it costs when nobody else wants the processor."""
 
     def once() -> float:
         started = perf_counter()
@@ -66,18 +66,23 @@ def seconds(action: Callable[[], object], rounds: int = 20) -> float:
     return min(once() for _ in range(rounds))
 
 
+def cheaper(action: Callable[[], object], times: float, other: Callable[[], object], fixed: float = 0) -> bool:
+    """Whether an action costs less than so many of another, tried side by side until a quiet moment shows it."""
+    return any(seconds(action) < times * (seconds(other) + fixed) for _ in range(40))
+
+
 @pytest.mark.parametrize("kind", bad_tokens(MAX_BYTES))
 def test_a_bad_token_of_8_kib_costs_a_few_signatures(kind: str) -> None:
     token = bad_tokens(MAX_BYTES)[kind]
     assert MAX_BYTES - 1200 < len(token) <= MAX_BYTES
-    assert seconds(lambda: refuse(token)) < MOST_VERIFICATIONS * seconds(verification())
+    assert cheaper(lambda: refuse(token), MOST_VERIFICATIONS, verification())
 
 
 @pytest.mark.parametrize("kind", bad_tokens(MAX_BYTES))
 def test_the_cost_grows_no_faster_than_the_token(kind: str) -> None:
     small, large = bad_tokens(MAX_BYTES)[kind], bad_tokens(8 * MAX_BYTES)[kind]
     fixed = 100e-6  # what each refusal costs whatever its size, and some noise
-    assert seconds(lambda: refuse(large), 8) < 3 * 8 * (seconds(lambda: refuse(small)) + fixed)
+    assert cheaper(lambda: refuse(large), 3 * 8, lambda: refuse(small), fixed)
 
 
 def test_a_token_that_is_too_large_costs_nothing() -> None:
@@ -87,9 +92,9 @@ def test_a_token_that_is_too_large_costs_nothing() -> None:
         with pytest.raises(TokenRefused):
             bearer_token(headers, MAX_BYTES)
 
-    assert seconds(refused) < MOST_VERIFICATIONS * seconds(verification())
+    assert cheaper(refused, 2, verification())
 
 
 def test_a_good_token_costs_little_beside_its_signature() -> None:
     token = signing_key().sign(claims())
-    assert seconds(lambda: verify_claims(parse_compact(token, RS256)[2], RULES, NOW)) < 4 * seconds(verification())
+    assert cheaper(lambda: verify_claims(parse_compact(token, RS256)[2], RULES, NOW), 4, verification())
