@@ -1,0 +1,225 @@
+"""An HTTP/2 server connection for unary gRPC calls, without I/O: bytes in, calls out; answers in, bytes out.
+
+.. code-block:: text
+
+    connection                                   stream (RFC 9113 section 5.1), see http2_streams.py
+    PREFACE   the client's 24 octets             idle         no Call yet
+    SETTINGS  its first SETTINGS frame           OPEN         an Arriving call
+    OPEN      calls, also while draining         HALF_CLOSED  handed out; the answer is due, or waits for a window
+    CLOSED    GOAWAY was the last frame          CLOSED       no Call any more
+
+:class:`Connection` reads frames in one hot loop, which knows the shape of nearly all calls (HEADERS and DATA, nothing
+else, both here) and leaves everything else to one method for each frame type: of the :class:`.Receiver`, which puts
+requests together, or of :class:`.Control`. The :class:`.Sender` lets answers out.
+"""
+
+from collections.abc import Callable, Iterator
+from enum import Enum
+
+from authz_service.transport import http2_frames as frames
+from authz_service.transport.grpc_wire import DEADLINE_PASSED, MESSAGE_PREFIX
+from authz_service.transport.http2_control import Control
+from authz_service.transport.http2_floods import FAULT_COST, Patience
+from authz_service.transport.http2_frames import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    FRAME_HEADER,
+    FRAME_HEADER_BYTES,
+    HEADERS,
+    MAX_FRAME_BYTES,
+    STREAM_ID_MASK,
+    ConnectionFault,
+    ErrorCode,
+    StreamFault,
+)
+from authz_service.transport.http2_receiver import (
+    MAX_CONCURRENT_STREAMS,
+    Receiver,
+)
+from authz_service.transport.http2_sender import MAX_WAITING_BYTES, Sender
+from authz_service.transport.http2_streams import HALF_CLOSED, OPEN, Call
+
+HANDSHAKE_SECONDS = 10.0
+"""For the preface and the first SETTINGS."""
+
+OnFrame = Callable[[int, int, bytes, float], Call | None]
+"""Flags, stream, payload, now."""
+
+
+class Phase(Enum):
+    """How far a connection is."""
+
+    PREFACE = "waits for the client's preface"
+    SETTINGS = "waits for the client's first SETTINGS"
+    OPEN = "serves calls"
+    CLOSED = "has failed, or is done; what arrives is not read"
+
+
+class Connection:
+    """One connection. Times are seconds on one monotonic clock, which the caller reads."""
+
+    def __init__(self, now: float) -> None:
+        self.calls: dict[int, Call] = {}
+        """Those that are not finished, by stream."""
+        self.fault: ConnectionFault | None = None
+        """Why the connection was ended by this side, if it was."""
+        self._patience = Patience(now)
+        self._sender = Sender(self.calls, self._patience)
+        self._receiver = Receiver(self.calls, self._sender, self._patience)
+        self._control = Control(self.calls, self._receiver, self._sender, self._patience)
+        self._on = _frame_table(self._receiver, self._control)
+        self._phase = Phase.PREFACE
+        self._buffer = b""
+        self._now = now
+        self._handshake_deadline = now + HANDSHAKE_SECONDS
+        self.output = self._sender.out
+        """What waits in :meth:`take_output`: frames, or whole answers, of at most some 16 KiB each."""
+        self.answer = self._sender.answer
+        """``answer(call, message)``, see :meth:`.Sender.answer`."""
+        self.refuse = self._sender.refuse
+        """``refuse(call, refusal)``, see :meth:`.Sender.refuse`."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last frame has been given out, or waits in :meth:`take_output`."""
+        drained = self._receiver.last_accepted_id < frames.MAX_STREAM_ID and not self.calls
+        return self._phase is Phase.CLOSED or drained
+
+    def take_output(self) -> bytes:
+        """All that is to be written now."""
+        output = b"".join(self._sender.out)
+        self._sender.out.clear()
+        return output
+
+    def receive(self, data: bytes, now: float) -> Iterator[Call]:
+        """Read what arrived; gives each call as soon as it is whole.
+
+        To be exhausted before it is called again. Calls may be answered at once or later. However the bytes are cut,
+        the calls and the output are the same.
+        """
+        if self._phase is Phase.CLOSED:
+            return
+        self._now = now
+        try:
+            yield from self._read(self._buffer + data if self._buffer else data)
+        except ConnectionFault as fault:
+            self._fail(fault)
+
+    def _read(self, data: bytes) -> Iterator[Call]:
+        """The hot loop; long because a call of a function costs a tenth of the whole.
+
+        Its two shortcuts are for what nearly all frames are: HEADERS that were seen before, and DATA that is a whole
+        message. Each condition that does not hold leaves the frame to the general way, which does the same.
+        """
+        position = self._read_preface(data) if self._phase is Phase.PREFACE else 0
+        end = len(data) if self._phase is not Phase.PREFACE else 0
+        calls, receiver, sender = self.calls, self._receiver, self._sender
+        known_heads = receiver.headers.heads
+        while end - position >= FRAME_HEADER_BYTES:
+            length_high, length, frame_type, flags, stream_id = FRAME_HEADER.unpack_from(data, position)
+            if length_high or length > MAX_FRAME_BYTES:
+                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame larger than allowed")  # section 4.2
+            payload = position + FRAME_HEADER_BYTES
+            if payload + length > end:
+                break
+            position = payload + length
+            if frame_type == HEADERS and flags == END_HEADERS:
+                head = known_heads.get(data[payload:position])
+                if (
+                    head is not None and receiver.last_stream_id < stream_id <= receiver.last_accepted_id
+                    and stream_id & 1 and receiver.open_block is None and len(calls) < MAX_CONCURRENT_STREAMS
+                ):  # fmt: skip
+                    receiver.last_stream_id = stream_id
+                    calls[stream_id] = Call(stream_id, head, self._now + head.timeout, sender.initial_window)
+                    continue
+            elif frame_type == DATA and flags == END_STREAM and length >= MESSAGE_PREFIX.size:
+                call = calls.get(stream_id)
+                compressed, message_length = MESSAGE_PREFIX.unpack_from(data, payload)
+                if (
+                    call is not None and call.state is OPEN and not call.flow_bytes and call.head.refusal is None
+                    and (call.head.content_length is None or call.head.content_length == length)
+                    and message_length == length - MESSAGE_PREFIX.size and not compressed
+                    and receiver.open_block is None
+                ):  # fmt: skip
+                    receiver.count(length)
+                    call.message = data[payload + MESSAGE_PREFIX.size : position]
+                    call.state = HALF_CLOSED
+                    yield call
+                    continue
+            call = self._on_frame(frame_type, flags, stream_id & STREAM_ID_MASK, data[payload:position])
+            if call is not None:
+                yield call
+        self._buffer = data[position:]
+    def _read_preface(self, data: bytes) -> int:
+        """Section 3.4."""
+        if not frames.PREFACE.startswith(data[: len(frames.PREFACE)]):
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "no HTTP/2 preface")
+        if len(data) < len(frames.PREFACE):
+            return 0
+        self._phase = Phase.SETTINGS
+        return len(frames.PREFACE)
+
+    def _on_frame(self, frame_type: int, flags: int, stream_id: int, payload: bytes) -> Call | None:
+        """Any one frame, by its type."""
+        if self._phase is Phase.SETTINGS:
+            if frame_type != frames.SETTINGS or flags & frames.ACK:
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "SETTINGS come first")  # section 3.4
+            self._phase = Phase.OPEN
+        if self._receiver.open_block is not None and frame_type != frames.CONTINUATION:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a header block was interrupted")  # section 6.10
+        try:
+            call = self._on.get(frame_type, self._control.on_unknown)(flags, stream_id, payload, self._now)
+        except StreamFault as fault:
+            self._patience.spend(FAULT_COST, self._now)
+            self._sender.reset(stream_id, fault.code)
+            return None
+        if self._sender.waiting_bytes > MAX_WAITING_BYTES:
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many answers wait for a window")
+        if self._receiver.serves_calls:
+            self._control.ask_for_no_table()
+        return call
+
+    def begin_drain(self) -> None:
+        """Take no new streams, in two steps: see :meth:`.Control.begin_drain`. :attr:`finished` tells the end."""
+        if self._phase is not Phase.CLOSED:
+            self._control.begin_drain()
+
+    def end_drain(self) -> None:
+        """The second step, if the peer's PING does not come: see :meth:`.Control.end_drain`."""
+        if self._phase is not Phase.CLOSED:
+            self._control.end_drain()
+
+    def expire(self, now: float) -> None:
+        """End what took too long: handshakes, requests that do not arrive, answers that a window holds back."""
+        if self._phase in {Phase.PREFACE, Phase.SETTINGS} and now >= self._handshake_deadline:
+            self._fail(ConnectionFault(ErrorCode.SETTINGS_TIMEOUT, "no handshake in time"))
+        for call in [call for call in self.calls.values() if now >= call.deadline]:
+            if call.unsent:
+                self._sender.reset(call.stream_id, ErrorCode.CANCEL)
+            else:
+                self._sender.refuse(call, DEADLINE_PASSED)
+
+    def _fail(self, fault: ConnectionFault) -> None:
+        """Section 5.4.1."""
+        self.fault = fault
+        self._phase = Phase.CLOSED
+        self._buffer = b""
+        self._sender.out.append(frames.goaway_frame(self._receiver.last_stream_id, fault.code, fault.message))
+        for call in list(self.calls.values()):
+            self._sender.forget(call)
+
+
+def _frame_table(receiver: Receiver, control: Control) -> dict[int, OnFrame]:
+    return {
+        DATA: receiver.on_data,
+        HEADERS: receiver.on_headers,
+        frames.CONTINUATION: receiver.on_continuation,
+        frames.SETTINGS: control.on_settings,
+        frames.PING: control.on_ping,
+        frames.WINDOW_UPDATE: control.on_window_update,
+        frames.RST_STREAM: control.on_reset,
+        frames.PRIORITY: control.on_priority,
+        frames.GOAWAY: control.on_goaway,
+        frames.PUSH_PROMISE: control.on_push_promise,
+    }

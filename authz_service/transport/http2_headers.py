@@ -1,0 +1,270 @@
+"""Header blocks: compressed bytes -> the head of one call, and our few answers -> compressed bytes.
+
+After the peer has acknowledged ``SETTINGS_HEADER_TABLE_SIZE = 0`` and has said so in a header block (RFC 7541 section
+4.2), there is no dynamic table any more: equal bytes mean equal headers, for a whole block and for each field in it.
+Envoy sends the same block for each call, so that whole heads are remembered; with tracing on, ``traceparent`` differs
+each time, so that fields are remembered, too.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple, TypeVar
+
+import hpack
+
+from authz_service.transport.grpc_wire import (
+    BAD_TIMEOUT,
+    COMPRESSED,
+    LONGEST_CALL_SECONDS,
+    NOT_GRPC,
+    NOT_POST,
+    Refusal,
+    is_grpc,
+    timeout_seconds,
+)
+from authz_service.transport.http2_frames import ConnectionFault, ErrorCode, StreamFault
+
+MAX_HEADER_BYTES = 16_384
+"""Of a header block, and of the list in it as RFC 9113 section 6.5.2 counts it (32 bytes more for each field)."""
+REMEMBERED_HEADS = 64
+REMEMBERED_FIELDS = 256
+REMEMBERED_BYTES = 1_024
+"""Longer blocks and fields are decoded each time: what is remembered stays below half a megabyte a connection."""
+
+# RFC 9113 section 8.2.1
+_NAME = re.compile(rb":?[!-9;-@\[-~]+")
+_BAD_VALUE = re.compile(rb"[\0\r\n]|\A[ \t]|[ \t]\Z")
+# RFC 9113 section 8.2.2
+_CONNECTION_SPECIFIC = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"})
+# RFC 9113 sections 8.3.1 and 8.5
+_PSEUDO = frozenset({b":method", b":scheme", b":path", b":authority"})
+_REQUIRED = frozenset({b":method", b":scheme", b":path"})
+_REQUIRED_BY_CONNECT = frozenset({b":method", b":authority"})
+
+_LONG_INTEGER = 0x7F
+"""RFC 7541 section 5.1: a 7-bit prefix full of ones goes on in the next octet."""
+
+Field = tuple[bytes, bytes]
+V = TypeVar("V")
+
+
+class CallHead(NamedTuple):
+    """What the headers say about a call."""
+
+    path: bytes
+    timeout: float
+    """Seconds."""
+    content_length: int | None
+    refusal: Refusal | None
+    """Set if the call cannot be served, whatever its message."""
+
+
+class HeaderDecoder:
+    """Decodes the header blocks of one connection, in their order."""
+
+    def __init__(self) -> None:
+        self._decoder = hpack.Decoder(max_header_list_size=MAX_HEADER_BYTES)
+        self._fields: dict[bytes, Field] = {}
+        self.heads: dict[bytes, CallHead] = {}
+        """Blocks whose meaning is known; to be asked before :meth:`call_head`."""
+
+    def forget_table(self) -> None:
+        """The peer acknowledged ``SETTINGS_HEADER_TABLE_SIZE = 0``; hpack demands the size update in the next block."""
+        self._decoder.max_allowed_table_size = 0
+
+    @property
+    def _self_contained(self) -> bool:
+        return self._decoder.max_allowed_table_size == 0 and self._decoder.header_table_size == 0
+
+    def call_head(self, block: bytes) -> CallHead:
+        """The head of a call.
+
+        :raises ConnectionFault: the block cannot be decoded, or is too large.
+        :raises StreamFault: it is no well-formed request.
+        """
+        head = self.heads.get(block)
+        if head is None:
+            head = read_head(self.decode(block))
+            if self._self_contained:
+                _remember(self.heads, block, head, REMEMBERED_HEADS)
+        return head
+
+    def decode(self, block: bytes) -> list[Field]:
+        """All fields of a block.
+
+        :raises ConnectionFault: it cannot be decoded, or is too large.
+        :raises StreamFault: a field is malformed.
+        """
+        pieces = split_fields(block) if self._self_contained else None
+        if pieces is not None:
+            return self._decode_pieces(pieces)
+        fields = self._decode(block)
+        for name, value in fields:
+            check_field(name, value)
+        return fields
+
+    def _decode_pieces(self, pieces: list[bytes]) -> list[Field]:
+        fields = []
+        size = 0
+        for piece in pieces:
+            field = self._fields.get(piece)
+            if field is None:
+                (field,) = self._decode(piece)
+                check_field(*field)
+                _remember(self._fields, piece, field, REMEMBERED_FIELDS)
+            size += len(field[0]) + len(field[1]) + 32
+            fields.append(field)
+        if size > MAX_HEADER_BYTES:
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header list larger than allowed")
+        return fields
+
+    def _decode(self, block: bytes) -> list[Field]:
+        try:
+            return [(bytes(name), bytes(value)) for name, value in self._decoder.decode(block, raw=True)]
+        except hpack.OversizedHeaderListError:
+            # The rest of the block is unread, so that the table is no longer the peer's: the connection cannot go on.
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header list larger than allowed") from None
+        except hpack.HPACKError:
+            raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, "a header block that cannot be decoded") from None
+
+
+def _remember(memory: dict[bytes, V], key: bytes, value: V, limit: int) -> None:
+    if len(key) > REMEMBERED_BYTES:
+        return
+    if len(memory) >= limit:
+        del memory[next(iter(memory))]  # the oldest
+    memory[key] = value
+
+
+def split_fields(block: bytes) -> list[bytes] | None:
+    """The fields of a block (RFC 7541 section 6); None for what hpack must see: long integers, size updates, errors."""
+    pieces = []
+    start, end = 0, len(block)
+    try:
+        while start < end:
+            stop = _field_end(block, start)
+            if stop is None:
+                return None
+            pieces.append(block[start:stop])
+            start = stop
+    except IndexError:
+        return None
+    return pieces if start == end else None
+
+
+def _field_end(block: bytes, start: int) -> int | None:
+    first = block[start]
+    if first & 0x80:  # section 6.1, indexed
+        return start + 1 if first != 0xFF else None  # noqa: PLR2004
+    if first & 0x60 == 0x20:  # section 6.3, a size update  # noqa: PLR2004
+        return None
+    mask = 0x3F if first & 0x40 else 0x0F  # section 6.2, a literal with or without indexing
+    position = start + 1
+    if first & mask == mask:  # an index of two octets or more
+        if block[position] & 0x80:
+            return None
+        position += 1
+    for _ in range(1 if first & mask else 2):  # the name, unless it is indexed, and the value
+        length = block[position] & 0x7F
+        if length == _LONG_INTEGER:
+            return None
+        position += 1 + length
+    return position
+
+
+def read_head(fields: Iterable[Field]) -> CallHead:
+    """:raises StreamFault: the request is malformed (RFC 9113 section 8.1.1)."""
+    headers: dict[bytes, bytes] = {}
+    pseudo_allowed = True
+    for name, value in fields:
+        if name.startswith(b":"):
+            if not pseudo_allowed or name not in _PSEUDO or name in headers:
+                raise malformed("pseudo-header fields: unknown, repeated or late")
+        else:
+            pseudo_allowed = False
+        if headers.setdefault(name, value) != value and name == b"content-length":
+            raise malformed("two lengths")
+    _check_pseudo(headers)
+    return CallHead(headers.get(b":path", b""), _timeout(headers), _content_length(headers), _refusal(headers))
+
+
+def check_trailers(fields: Iterable[Field]) -> None:
+    """:raises StreamFault: they are malformed; RFC 9113 section 8.1 has no pseudo-header fields in trailers."""
+    for name, _ in fields:
+        if name.startswith(b":"):
+            raise malformed("a pseudo-header field among the trailers")
+
+
+def malformed(message: str) -> StreamFault:
+    """RFC 9113 section 8.1.1: a malformed request is a stream error."""
+    return StreamFault(ErrorCode.PROTOCOL_ERROR, message)
+
+
+def check_field(name: bytes, value: bytes) -> None:
+    """:raises StreamFault: RFC 9113 section 8.2 does not allow it in a request."""
+    if not _NAME.fullmatch(name) or _BAD_VALUE.search(value):
+        raise malformed("a field name or value with characters that none may have")
+    if name in _CONNECTION_SPECIFIC or (name == b"te" and value != b"trailers"):
+        raise malformed("a connection-specific field")
+
+
+def _check_pseudo(headers: dict[bytes, bytes]) -> None:
+    if headers.get(b":method") == b"CONNECT":
+        complete = headers.keys() & _PSEUDO == _REQUIRED_BY_CONNECT
+    else:
+        complete = headers.keys() >= _REQUIRED and headers[b":path"] != b""
+    if not complete:
+        raise malformed("pseudo-header fields: one is missing or empty")
+
+
+def _timeout(headers: dict[bytes, bytes]) -> float:
+    try:
+        return timeout_seconds(headers[b"grpc-timeout"])
+    except (KeyError, ValueError):  # a malformed one is refused by _refusal
+        return LONGEST_CALL_SECONDS
+
+
+def _content_length(headers: dict[bytes, bytes]) -> int | None:
+    value = headers.get(b"content-length")
+    if value is None:
+        return None
+    if not value.isdigit() or len(value) > 18:  # noqa: PLR2004 - far more than any message, far less than Python minds
+        raise malformed("content-length is a number")
+    return int(value)
+
+
+def _refusal(headers: dict[bytes, bytes]) -> Refusal | None:
+    if headers[b":method"] != b"POST":
+        return NOT_POST
+    if not is_grpc(headers.get(b"content-type", b"")):
+        return NOT_GRPC
+    try:
+        timeout_seconds(headers.get(b"grpc-timeout", b"1H"))
+    except ValueError:
+        return BAD_TIMEOUT
+    return None
+
+
+def _literal(name: bytes, value: bytes) -> bytes:
+    """RFC 7541 section 6.2.2: a literal without indexing, new name; both shorter than 127 octets."""
+    return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+
+# Indices of the static table (RFC 7541 appendix A): 8 is ":status: 200", 31 is "content-type".
+_STATUS_200 = b"\x88"
+_CONTENT_TYPE = b"\x0f\x10"
+
+TABLE_SIZE_ZERO = b"\x20"
+"""RFC 7541 section 6.3. Leads the first block that we send: we never index, so the peer may choose any table size."""
+ANSWER_BLOCK = _STATUS_200 + _CONTENT_TYPE + b"\x10application/grpc"
+TRAILERS_BLOCK = _literal(b"grpc-status", b"0")
+
+
+def refusal_block(refusal: Refusal) -> bytes:
+    """GRPC's Trailers-Only response, or the head of a plain HTTP response where the request is not gRPC."""
+    if refusal.http_status != 200:  # noqa: PLR2004
+        status = str(refusal.http_status).encode()
+        return b"\x08" + bytes([len(status)]) + status + _CONTENT_TYPE + b"\x0atext/plain"
+    block = ANSWER_BLOCK + _literal(b"grpc-status", b"%d" % refusal.status)
+    block += _literal(b"grpc-message", refusal.text.encode())
+    return block + _literal(b"grpc-accept-encoding", b"identity") if refusal is COMPRESSED else block

@@ -1,0 +1,67 @@
+"""Sockets that listen, before there is an event loop to serve them."""
+
+import socket
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from authz_service.config import Address
+from authz_service.errors import ConfigurationError
+
+BACKLOG = 1_024
+
+
+def listen(addresses: tuple[Address, ...]) -> list[tuple[Address, socket.socket]]:
+    """One socket each, with the address that it got. :raises ConfigurationError: naming the first that failed."""
+    with ExitStack() as opened:
+        listening = []
+        for address in addresses:
+            sock = opened.enter_context(_listen(address))
+            listening.append((address if address.path else address._replace(port=sock.getsockname()[1]), sock))
+        opened.pop_all()
+    return listening
+
+
+def unlink(address: Address) -> None:
+    """Remove the file of a Unix socket, if it is one and is still there."""
+    if address.path:
+        with suppress(OSError):
+            Path(address.path).unlink()
+
+
+def _listen(address: Address) -> socket.socket:
+    try:
+        return _listen_unix(address) if address.path else _listen_tcp(address)
+    except OSError:
+        problem = f"AUTHZ_LISTEN: cannot listen on {address}; is it taken, or not permitted?"
+        raise ConfigurationError([problem]) from None
+
+
+def _listen_tcp(address: Address) -> socket.socket:
+    hints = socket.AI_PASSIVE
+    (family, *_, where), *_ = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=hints)
+    return socket.create_server(where[:2], family=family, backlog=BACKLOG)  # without SO_REUSEPORT: one server, one port
+
+
+def _listen_unix(address: Address) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if _is_abandoned(address.path):
+            unlink(address)
+        sock.bind(address.path)
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _is_abandoned(path: str) -> bool:
+    """Whether a server that is gone left this socket behind."""
+    if not Path(path).is_socket():
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return True
+    return False

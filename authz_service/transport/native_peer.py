@@ -1,0 +1,193 @@
+"""One connection of the native server: between asyncio's transport and the HTTP/2 connection without I/O."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Protocol, cast
+
+from authz_service.transport.grpc_wire import DEADLINE_PASSED, FAILED, UNKNOWN_METHOD, CallRefused
+from authz_service.transport.http2 import Connection
+from authz_service.transport.http2_streams import Call
+
+WRITE_BUFFER_BYTES = 256 * 1024
+"""While more than this waits for the peer to read, nothing is read from it."""
+OUTPUT_PIECES = 64
+"""Answers that are gathered for one write. More than a usual read brings; a bound when one read brings thousands."""
+STALL_SECONDS = 30.0
+"""A peer that reads nothing for so long is let go."""
+LINGER_SECONDS = 1.0
+"""Between the last write and the close: a socket that is closed on unread bytes sends RST, and GOAWAY would be lost."""
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[bytes], bytes | Awaitable[bytes]]
+
+
+class Check(Protocol):
+    """What answers Check; see :class:`authz_service.transport.check_service.CheckService`."""
+
+    def check(self, message: bytes) -> bytes | Awaitable[bytes]: ...  # noqa: D102
+
+
+class Peer(asyncio.Protocol):
+    """Reads, has calls answered, writes once for each read.
+
+    :param methods: by path; a handler may raise :class:`CallRefused`.
+    :param leave: called when the connection is gone.
+    :param refused: close it at once.
+    """
+
+    _transport: asyncio.Transport
+
+    def __init__(self, methods: dict[bytes, Handler], leave: Callable[["Peer"], None], *, refused: bool) -> None:
+        self._methods = methods
+        self._leave = leave
+        self._refused = refused
+        self._loop = asyncio.get_running_loop()
+        self._connection = Connection(self._loop.time())
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._incoming: Iterator[Call] | None = None
+        """What was read and is not answered yet, because the peer does not read."""
+        self._unread = b""
+        """What arrived behind it, before the transport took notice."""
+        self._stalled_since: float | None = None
+        self._ending = False
+        self._flush_due = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: D102
+        self._transport = cast("asyncio.Transport", transport)  # a stream's, but of uvloop's own class
+        tls = transport.get_extra_info("ssl_object")
+        if self._refused or (tls is not None and tls.selected_alpn_protocol() != "h2"):
+            self._transport.abort()
+            return
+        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self._flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002, D102
+        self._ending = True
+        self._incoming = None
+        for task in tuple(self._tasks):
+            task.cancel()
+        self._leave(self)
+
+    def data_received(self, data: bytes) -> None:  # noqa: D102
+        if self._incoming is not None:
+            self._unread += data
+        elif not self._ending:
+            self._serve(self._connection.receive(data, self._loop.time()))
+
+    def pause_writing(self) -> None:  # noqa: D102
+        self._stalled_since = self._loop.time()
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:  # noqa: D102
+        self._stalled_since = None
+        if self._ending:
+            return
+        self._transport.resume_reading()
+        if self._incoming is not None:
+            self._serve(self._incoming)
+
+    def _serve(self, incoming: Iterator[Call]) -> None:
+        """The other half of the hot loop, see :class:`Connection`."""
+        connection, methods = self._connection, self._methods
+        answer, output = connection.answer, connection.output
+        for call in incoming:
+            handler = methods.get(call.head.path)
+            if handler is None:
+                connection.refuse(call, UNKNOWN_METHOD)
+                continue
+            try:
+                result = handler(call.message)
+            except Exception as error:  # noqa: BLE001 - one bad call must not end the others
+                self._failed(call, error)
+                continue
+            if isinstance(result, bytes):
+                answer(call, result)
+            else:
+                self._answer_later(call, result)
+            if len(output) > OUTPUT_PIECES:
+                self._flush()
+                if self._stalled_since is not None:
+                    self._incoming = incoming
+                    return
+        self._incoming = None
+        self._flush()
+        if self._unread and not self._ending:
+            unread, self._unread = self._unread, b""
+            self._serve(connection.receive(unread, self._loop.time()))
+
+    def _answer_later(self, call: Call, result: Awaitable[bytes]) -> None:
+        task = self._loop.create_task(self._wait(call, result))
+        call.on_reset = task.cancel
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _wait(self, call: Call, result: Awaitable[bytes]) -> None:
+        try:
+            async with asyncio.timeout_at(call.deadline):
+                message = await result
+            self._connection.answer(call, message)
+        except TimeoutError:
+            self._connection.refuse(call, DEADLINE_PASSED)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._failed(call, error)
+        self._flush_soon()
+
+    def _failed(self, call: Call, error: Exception) -> None:
+        if isinstance(error, CallRefused):
+            self._connection.refuse(call, error.refusal)
+            return
+        log.error("A call failed. This is a defect: please report this line.", exc_info=error)
+        self._connection.refuse(call, FAILED)
+
+    def _flush_soon(self) -> None:
+        """Answers of one turn of the event loop leave in one write."""
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        if self._ending:
+            return
+        output = self._connection.take_output()
+        if output:
+            self._transport.write(output)
+        if self._connection.finished:
+            self._end()
+
+    def _end(self) -> None:
+        self._ending = True
+        fault = self._connection.fault
+        if fault is not None:
+            log.warning("connection ended: %s (%s)", fault.message, fault.code.name)
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+            self._transport.resume_reading()
+            self._loop.call_later(LINGER_SECONDS, self._transport.abort)
+        else:
+            self._transport.close()
+
+    def begin_drain(self) -> None:
+        """First GOAWAY."""
+        self._connection.begin_drain()
+        self._flush()
+
+    def end_drain(self) -> None:
+        """Second GOAWAY; the connection ends with the last answer."""
+        self._connection.end_drain()
+        self._flush()
+
+    def abort(self) -> None:
+        """End it, whatever is under way."""
+        self._transport.abort()
+
+    def tick(self, now: float) -> None:
+        """Let go of what took too long."""
+        if self._stalled_since is not None and now - self._stalled_since > STALL_SECONDS:
+            log.warning("connection ended: the peer does not read")
+            self._transport.abort()
+            return
+        self._connection.expire(now)
+        self._flush()

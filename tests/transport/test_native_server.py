@@ -1,0 +1,398 @@
+"""The native server on real sockets, with two strict clients that others wrote: h2 and grpcio."""
+
+import asyncio
+import os
+import socket
+import ssl
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import grpc
+import h2.config
+import h2.connection
+import h2.events
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from authz_service.config import Address
+from authz_service.errors import ConfigurationError
+from authz_service.transport import http2_frames as frame_types
+from authz_service.transport.check_service import METHOD
+from authz_service.transport.native_server import SERVICE, NativeServer
+from tests.support.certificates import Authority
+from tests.support.http2 import HELLO, Client, Frame, data, message, read_frames, settings, window_update
+
+LOOPBACK = Address(host="127.0.0.1", port=0)
+CallCheck = Callable[[bytes], Awaitable[bytes]]
+
+
+class Service:
+    """Stands in for CheckService: answers in capitals; ``wait`` until released, ``fail`` by an exception."""
+
+    def __init__(self) -> None:
+        self.released = asyncio.Event()
+        self.waiting = asyncio.Event()
+        self.cancelled = asyncio.Event()
+
+    def check(self, request: bytes) -> bytes | Awaitable[bytes]:
+        if request == b"fail":
+            raise RuntimeError("a defect")
+        return self._slow(request) if request.startswith(b"wait") else request.upper()
+
+    async def _slow(self, request: bytes) -> bytes:
+        self.waiting.set()
+        try:
+            await self.released.wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        if request == b"wait and fail":
+            raise RuntimeError("a defect, later")
+        return request.upper()
+
+
+@asynccontextmanager
+async def running(
+    service: Service, *addresses: Address, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[NativeServer]:
+    server = NativeServer(service, addresses or (LOOPBACK,), tls=tls)
+    await server.start()
+    await server.set_serving(serving=True)
+    try:
+        yield server
+    finally:
+        await server.stop(0)
+
+
+@asynccontextmanager
+async def grpcio_channel(server: NativeServer, index: int = 0) -> AsyncIterator[grpc.aio.Channel]:
+    address = server.addresses[index]
+    target = f"unix:{address.path}" if address.path else str(address)
+    async with grpc.aio.insecure_channel(target, options=(("grpc.max_send_message_length", -1),)) as channel:
+        yield channel
+
+
+@asynccontextmanager
+async def plain(server: NativeServer) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A bare socket."""
+    address = server.addresses[0]
+    reader, writer = await asyncio.open_connection(address.host, address.port, limit=1024)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+@asynccontextmanager
+async def connected(server: NativeServer) -> AsyncIterator["H2Client"]:
+    async with plain(server) as (reader, writer):
+        yield H2Client(reader, writer)
+
+
+async def frames_until(reader: asyncio.StreamReader, kind: int) -> list[Frame]:
+    """The frames up to the first of a kind, and nothing behind it."""
+    frames: list[Frame] = []
+    while not frames or frames[-1].type != kind:
+        head = await reader.readexactly(9)
+        frames += read_frames(head + await reader.readexactly(int.from_bytes(head[:3])))
+    return frames
+
+
+def check_on(channel: grpc.aio.Channel, method: str = METHOD) -> grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]:
+    return channel.unary_unary(method)
+
+
+async def test_grpcio_client_is_answered() -> None:
+    async with running(Service()) as server, grpcio_channel(server) as channel:
+        assert await check_on(channel)(b"hello") == b"HELLO"
+
+
+async def test_many_grpcio_calls_at_once_each_get_their_own_answer() -> None:
+    async with running(Service()) as server, grpcio_channel(server) as channel:
+        answers = await asyncio.gather(*(check_on(channel)(b"call %d" % n) for n in range(300)))
+    assert answers == [b"CALL %d" % n for n in range(300)]
+
+
+@pytest.mark.parametrize("size", [0, 1, 16_379, 16_380, 70_000, 4 * 1024 * 1024])
+async def test_messages_of_any_size_pass_both_ways(size: int) -> None:
+    """16,379 octets and the prefix fill a frame; 70,000 exceed the first window; 4 MiB is the limit of both sides."""
+    async with running(Service()) as server, grpcio_channel(server) as channel:
+        assert await check_on(channel)(b"a" * size) == b"A" * size
+
+
+async def refusal(call: Awaitable[bytes]) -> grpc.StatusCode:
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await call
+    code = error.value.code()
+    assert isinstance(code, grpc.StatusCode)
+    return code
+
+
+async def test_message_above_four_mebibytes_is_refused_and_the_connection_goes_on() -> None:
+    async with running(Service()) as server, grpcio_channel(server) as channel:
+        assert await refusal(check_on(channel)(bytes(4 * 1024 * 1024 + 1))) is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert await check_on(channel)(b"next") == b"NEXT"
+
+
+async def test_unknown_method_is_unimplemented() -> None:
+    async with running(Service()) as server, grpcio_channel(server) as channel:
+        assert await refusal(check_on(channel, f"/{SERVICE}/Guess")(b"")) is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_compressed_message_is_unimplemented() -> None:
+    async with running(Service()) as server, grpcio_channel(server) as channel:
+        call = check_on(channel)(b"a" * 1000, compression=grpc.Compression.Gzip)
+        assert await refusal(call) is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_slow_call_keeps_nobody_waiting() -> None:
+    service = Service()
+    async with running(service) as server, grpcio_channel(server) as channel:
+        slow = asyncio.ensure_future(check_on(channel)(b"wait"))
+        await service.waiting.wait()
+        assert await check_on(channel)(b"fast") == b"FAST"
+        service.released.set()
+        assert await slow == b"WAIT"
+
+
+async def test_call_that_waits_past_its_deadline_is_told_so_by_the_server() -> None:
+    service = Service()
+    async with running(service) as server, connected(server) as client:
+        client.request(1, b"wait", timeout=b"20m")
+        events = await client.until(h2.events.StreamEnded)
+    (response,) = [event for event in events if isinstance(event, h2.events.ResponseReceived)]
+    assert dict(response.headers)[b"grpc-status"] == b"4"
+    assert service.cancelled.is_set()
+
+
+async def test_cancelled_call_stops_its_work() -> None:
+    service = Service()
+    async with running(service) as server, grpcio_channel(server) as channel:
+        call = check_on(channel)(b"wait")
+        await service.waiting.wait()
+        call.cancel()
+        await service.cancelled.wait()
+
+
+async def test_lost_connection_stops_its_work() -> None:
+    service = Service()
+    async with running(service) as server, connected(server) as client:
+        client.request(1, b"wait")
+        await service.waiting.wait()
+        client.writer.transport.abort()
+        await service.cancelled.wait()
+
+
+@pytest.mark.parametrize("request_", [b"fail", b"wait and fail"])
+async def test_defect_ends_one_call_and_is_logged(request_: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    service = Service()
+    service.released.set()
+    async with running(service) as server, grpcio_channel(server) as channel:
+        assert await refusal(check_on(channel)(request_)) is grpc.StatusCode.INTERNAL
+        assert await check_on(channel)(b"next") == b"NEXT"
+    assert "defect" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["", SERVICE])
+async def test_health_says_what_it_was_told(name: str) -> None:
+    async with running(Service()) as server, grpcio_channel(server) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)  # its stubs do not know its methods
+        request = health_pb2.HealthCheckRequest(service=name)
+        assert (await health.Check(request)).status == health_pb2.HealthCheckResponse.SERVING
+        await server.set_serving(serving=False)
+        assert (await health.Check(request)).status == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def test_health_of_an_unknown_service_is_not_found_and_watching_is_unimplemented() -> None:
+    async with running(Service()) as server, grpcio_channel(server) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)  # its stubs do not know its methods
+        assert await refusal(health.Check(health_pb2.HealthCheckRequest(service="x"))) is grpc.StatusCode.NOT_FOUND
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await health.Watch(health_pb2.HealthCheckRequest()).read()
+        assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_serves_tcp_and_unix_sockets_together(tmp_path: Path) -> None:
+    async with running(Service(), LOOPBACK, Address(path=f"{tmp_path}/authz.sock")) as server:
+        assert server.addresses[0].port != 0
+        for index in range(2):
+            async with grpcio_channel(server, index) as channel:
+                assert await check_on(channel)(b"hello") == b"HELLO"
+    assert not os.path.lexists(f"{tmp_path}/authz.sock"), "the socket is removed at the end"
+
+
+async def test_socket_that_a_dead_server_left_behind_is_replaced(tmp_path: Path) -> None:
+    address = Address(path=f"{tmp_path}/authz.sock")
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(address.path)
+    async with running(Service(), address) as server, grpcio_channel(server) as channel:
+        assert await check_on(channel)(b"hello") == b"HELLO"
+
+
+async def test_taken_address_is_a_configuration_error(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    async with running(Service(), LOOPBACK, Address(path=f"{tmp_path}/authz.sock")) as server:
+        for address in (*server.addresses, Address(path=f"{tmp_path}/no/such/folder"), Address(path=str(file))):
+            with pytest.raises(ConfigurationError, match="AUTHZ_LISTEN: cannot listen on"):
+                NativeServer(Service(), (LOOPBACK, address))
+
+
+async def test_drain_finishes_calls_and_takes_no_new_connections() -> None:
+    service = Service()
+    async with running(service) as server, plain(server) as (reader, writer):
+        raw = Client()
+        writer.write(HELLO + raw.call(1, b"wait"))
+        await service.waiting.wait()
+        stopping = asyncio.ensure_future(server.stop(30))
+        frames = await frames_until(reader, frame_types.PING)
+        assert [each.payload[:4] for each in frames if each.type == frame_types.GOAWAY] == [b"\x7f\xff\xff\xff"]
+        with pytest.raises(OSError, match="Connect call failed"):
+            await asyncio.open_connection(server.addresses[0].host, server.addresses[0].port)
+        writer.write(frame_types.frame(frame_types.PING, frame_types.ACK, 0, frames[-1].payload))
+        (second,) = await frames_until(reader, frame_types.GOAWAY)
+        assert second.payload[:4] == b"\0\0\0\1"
+        service.released.set()
+        rest = read_frames(await reader.read())
+        assert [each.payload[5:] for each in rest if each.type == frame_types.DATA] == [b"WAIT"]
+        writer.close()
+        await stopping
+
+
+async def test_drain_of_grpcio_clients_loses_no_call() -> None:
+    service = Service()
+    async with running(service) as server, grpcio_channel(server) as channel:
+        calls = [asyncio.ensure_future(check_on(channel)(b"wait %d" % n)) for n in range(100)]
+        await service.waiting.wait()
+        stopping = asyncio.ensure_future(server.stop(30))
+        service.released.set()
+        assert await asyncio.gather(*calls) == [b"WAIT %d" % n for n in range(100)]
+        await stopping
+
+
+async def test_stop_without_grace_ends_everything() -> None:
+    service = Service()
+    async with running(service) as server, plain(server) as (reader, writer):
+        writer.write(HELLO + Client().call(1, b"wait"))
+        await service.waiting.wait()
+        await server.stop(0)
+        with suppress(ConnectionError):
+            await reader.read()
+        await service.cancelled.wait()
+
+
+async def test_connection_error_reaches_the_client_before_the_end() -> None:
+    async with running(Service()) as server, plain(server) as (reader, writer):
+        writer.write(HELLO + frame_types.frame(frame_types.PING, 0, 0, b"?") + bytes(100_000))
+        frames = read_frames(await reader.read())
+    assert frames[-1].type == frame_types.GOAWAY
+    assert frames[-1].payload[4:8] == b"\0\0\0\6"
+
+
+async def test_peer_that_does_not_read_is_not_read_from() -> None:
+    """Megabytes of answers wait in the kernel and for the peer, not in our memory."""
+    service = Service()
+    async with running(service) as server, plain(server) as (reader, writer):
+        raw = Client()
+        raw.encoder.header_table_size = 0
+        block = raw.headers(1)[9:]
+        writer.write(HELLO + window_update(0, 1 << 30) + settings((4, 1 << 30)))
+        stream_id = 1
+        while writer.transport.get_write_buffer_size() < 4 * 1024 * 1024:  # i.e. until the server reads no more
+            headers = frame_types.frame(frame_types.HEADERS, frame_types.END_HEADERS, stream_id, block)
+            writer.write(headers + data(stream_id, message(b"a" * 15_000)))
+            stream_id += 2
+            await asyncio.sleep(0)
+        (peer,) = server._peers
+        assert peer._transport.get_write_buffer_size() < 2 * 1024 * 1024
+        answered = 0
+        while answered < stream_id // 2:  # all of it is answered in the end
+            answered += (await frames_until(reader, frame_types.DATA))[-1].payload == message(b"A" * 15_000)
+
+
+async def test_tls_client_that_speaks_h2_is_answered(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    trust = ssl.create_default_context(cafile=authority.ca_file)
+    trust.set_alpn_protocols(["h2"])
+    async with running(Service(), tls=authority.server()) as server:
+        address = server.addresses[0]
+        reader, writer = await asyncio.open_connection(address.host, address.port, ssl=trust)
+        client = H2Client(reader, writer)
+        client.request(1, b"hello")
+        await client.until(h2.events.StreamEnded)
+        writer.close()
+    assert client.bodies == {1: b"\0\0\0\0\x05HELLO"}
+
+
+async def test_tls_client_without_alpn_is_let_go(tmp_path: Path) -> None:
+    """RFC 9113 section 3.2."""
+    authority = Authority(tmp_path)
+    trust = ssl.create_default_context(cafile=authority.ca_file)
+    async with running(Service(), tls=authority.server()) as server:
+        address = server.addresses[0]
+        with suppress(ConnectionError):
+            reader, writer = await asyncio.open_connection(address.host, address.port, ssl=trust)
+            assert await reader.read() == b""
+            writer.close()
+
+
+async def test_native_server_imports_no_grpc() -> None:
+    code = "import sys, authz_service.transport.native_server; sys.exit('grpc' in sys.modules)"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
+    assert await process.wait() == 0
+
+
+class H2Client:
+    """The h2 library on a socket."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.bodies: dict[int, bytes] = {}
+        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding=None))
+        self.h2.initiate_connection()
+        self.flush()
+
+    def flush(self) -> None:
+        self.writer.write(self.h2.data_to_send())
+
+    def request(self, stream_id: int, content: bytes, *, timeout: bytes = b"10S") -> None:
+        headers = [
+            (b":method", b"POST"), (b":scheme", b"http"), (b":path", METHOD.encode()), (b":authority", b"authz"),
+            (b"te", b"trailers"), (b"content-type", b"application/grpc+proto"), (b"grpc-timeout", timeout),
+        ]  # fmt: skip
+        self.h2.send_headers(stream_id, headers)
+        self.h2.send_data(stream_id, message(content), end_stream=True, pad_length=3)
+        self.flush()
+
+    async def until(self, kind: type[h2.events.Event]) -> list[h2.events.Event]:
+        """All events up to the first of a kind."""
+        events: list[h2.events.Event] = []
+        while not any(isinstance(event, kind) for event in events):
+            received = await self.reader.read(65536)
+            assert received, "the connection ended"
+            events += self._take(received)
+        return events
+
+    async def until_closed(self) -> None:
+        while received := await self.reader.read(65536):
+            self._take(received)
+
+    def _take(self, received: bytes) -> list[h2.events.Event]:
+        events = self.h2.receive_data(received)
+        for event in events:
+            if isinstance(event, h2.events.DataReceived):
+                self.bodies[event.stream_id] = self.bodies.get(event.stream_id, b"") + event.data
+        self.flush()
+        return events
+
+
+async def test_h2_client_is_answered_call_after_call() -> None:
+    async with running(Service()) as server, connected(server) as client:
+        for stream_id in range(1, 41, 2):
+            client.request(stream_id, b"call %d" % stream_id)
+            await client.until(h2.events.StreamEnded)
+    assert client.bodies[39][5:] == b"CALL 39"
