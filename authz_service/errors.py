@@ -24,6 +24,8 @@ from typing import ClassVar
 class Reason(StrEnum):
     """Why a request was allowed or denied: one word, the same in bodies, metrics, logs and metadata."""
 
+    __hash__ = str.__hash__  # counted once a request; the hash of Enum is a function in Python
+
     # allowed
     ALLOWED = "allowed"
     PUBLIC = "public"

@@ -30,6 +30,8 @@ class HttpRequest(NamedTuple):
 class Mode(StrEnum):
     """Whether a rule's verdict is carried out."""
 
+    __hash__ = str.__hash__  # as of Reason
+
     ENFORCE = "enforce"
     SHADOW = "shadow"
 
