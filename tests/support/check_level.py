@@ -1,0 +1,58 @@
+"""The Check level: ``bytes -> bytes`` with the real rooms behind it; only the keys are fixed and the clock stands."""
+
+from collections.abc import Mapping
+
+from authz_service.authorizer import Authorizer, Limits
+from authz_service.errors import UnknownKeyId
+from authz_service.keys.jwk import parse_key_set
+from authz_service.observability.metrics import Metrics
+from authz_service.policy.loader import parse_policy
+from authz_service.token.claims import ClaimRules
+from authz_service.token.jws import VerificationKey
+from authz_service.token.verifier import TokenVerifier
+from authz_service.transport.check_service import CheckService
+from tests.support.check_requests import Answer, read_answer
+from tests.support.tokens import AUDIENCE, ISSUER, NOW, SigningKey, jwks, signing_key
+
+ALGORITHMS = frozenset({"RS256"})
+
+
+class FixedKeys:
+    """A key source that never changes, and that remembers who asked for a refresh."""
+
+    def __init__(self, *keys: SigningKey) -> None:
+        self._keys: Mapping[str, VerificationKey] = parse_key_set(jwks(*keys), ALGORITHMS).keys
+        self.refreshes: list[tuple[str, str]] = []
+
+    def key(self, issuer: str, kid: str) -> VerificationKey:
+        """See :class:`authz_service.token.verifier.KeySource`."""
+        if kid not in self._keys:
+            raise UnknownKeyId(issuer, kid)
+        return self._keys[kid]
+
+    async def refresh_for_unknown_kid(self, issuer: str, kid: str) -> None:
+        """See :class:`authz_service.transport.check_service.KeyRefresher`."""
+        self.refreshes.append((issuer, kid))
+
+
+class Checks:
+    """A service of one policy; it trusts ``signing_key()``, at ``NOW``."""
+
+    def __init__(self, policy: str) -> None:
+        self.keys = FixedKeys(signing_key())
+        self.metrics = Metrics()
+        rules = {ISSUER: ClaimRules(ISSUER, frozenset({AUDIENCE}), leeway_seconds=30)}
+        verifier = TokenVerifier(self.keys, rules, ALGORITHMS)
+        authorizer = Authorizer(parse_policy(policy), verifier, Limits(), lambda: NOW)
+        self.service = CheckService(authorizer, self.keys, self.metrics, timer=lambda: 0.0)
+
+    def check(self, message: bytes) -> Answer:
+        """What Envoy reads in the answer to a Check that needs no refresh."""
+        answer = self.service.check(message)
+        assert isinstance(answer, bytes), "it waits for a refresh"
+        return read_answer(answer)
+
+    async def check_patiently(self, message: bytes) -> Answer:
+        """What Envoy reads, after a refresh if one is asked for."""
+        answer = self.service.check(message)
+        return read_answer(answer if isinstance(answer, bytes) else await answer)
