@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+FUZZER := $(VENV)/.fuzzer
+SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format unit integration e2e protos protos-check lock clean
+.PHONY: help run test lint format unit integration e2e fuzz protos protos-check lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +38,16 @@ integration: $(INSTALLED) ## the service on real sockets
 e2e: $(INSTALLED) ## the service behind a real Envoy
 	$(BIN)/pytest -q tests/e2e
 
+$(FUZZER): requirements/fuzz.lock $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes \
+		-r requirements/fuzz.lock || { echo "atheris, the fuzzer, was not installed, for the reason above. It is \
+	built for CPython 3.11 to 3.14 on Linux, x86-64; choose a Python with: make clean && make PYTHON=python3.12 fuzz \
+	(make unit runs the seeds without it)"; exit 1; }
+	@touch $@
+
+fuzz: $(FUZZER) ## hostile input for the parsers, SECONDS=60 each (TARGET=path for one)
+	@$(BIN)/python tools/fuzz.py --seconds $(SECONDS) $(TARGET)
+
 protos: $(INSTALLED) ## regenerate authz_service/_pb from protos/
 	$(BIN)/python tools/protos.py
 
@@ -50,6 +62,8 @@ lock: ## lock the dependencies again (needs uv)
 		--custom-compile-command 'make lock' pyproject.toml -o requirements/runtime.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--custom-compile-command 'make lock' pyproject.toml --group dev -o requirements/dev.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command 'make lock' --group fuzz -o requirements/fuzz.lock
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist mutants
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz build dist mutants
