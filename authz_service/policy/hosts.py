@@ -6,7 +6,6 @@ from ipaddress import IPv6Address
 MAX_HOST_LENGTH = 253
 """RFC 1035 section 2.3.4, written without the trailing dot."""
 MAX_LABEL_LENGTH = 63
-MAX_AUTHORITY_LENGTH = MAX_HOST_LENGTH + len(":65535")
 
 HOST_PATTERN = r"^((\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*|\[[0-9A-Fa-f:.]+\])$"
 
@@ -29,8 +28,7 @@ class HostList:
         """Whether this ``:authority``, with or without a port, is on the list; a malformed one never is."""
         if self._any:
             return True
-        # Lower-casing maps the Kelvin sign to "k": only ASCII names are compared.
-        if len(host) > MAX_AUTHORITY_LENGTH or not host.isascii():
+        if not host.isascii():  # lower-casing maps the Kelvin sign to "k"
             return False
         name = _without_port(host).lower()
         return name in self._names or (name.endswith(self._suffixes) and _is_name(name))
@@ -55,9 +53,10 @@ def _without_port(host: str) -> str:
 
 
 def _is_name(name: str) -> bool:
+    if len(name) > MAX_HOST_LENGTH or name.strip(_NAME_CHARACTERS):
+        return False
     labels = name.split(".")
-    lengths_fit = len(name) <= MAX_HOST_LENGTH and "" not in labels and max(map(len, labels)) <= MAX_LABEL_LENGTH
-    return lengths_fit and not name.strip(_NAME_CHARACTERS)
+    return "" not in labels and max(map(len, labels)) <= MAX_LABEL_LENGTH
 
 
 def _is_ipv6_literal(text: str) -> bool:

@@ -21,11 +21,11 @@ UNSAFE_WHEN_DECODED = frozenset(b"/\\?#;%." + bytes(range(0x20)) + b"\x7f")
 """Octets that change the meaning of a path when somebody decodes it once more, or once too early."""
 
 _OCTETS = {
-    f"{high}{low}": octet
+    f"{high}{low}": chr(octet)
     for high, low in product("0123456789abcdefABCDEF", repeat=2)
     if (octet := int(high + low, 16)) not in UNSAFE_WHEN_DECODED
 }
-"""What may follow a percent sign, and the octet that it stands for."""
+"""What may follow a percent sign, and the octet that it stands for, as Latin-1."""
 
 _C1_CONTROLS = frozenset(map(chr, range(0x80, 0xA0)))
 
@@ -60,14 +60,11 @@ def decode_segment(segment: str) -> str:
         return segment
     plain, *encoded = segment.split("%")
     try:
-        octets = bytearray(plain, "ascii")
-        for part in encoded:
-            octets.append(_OCTETS[part[:2]])
-            octets += part[2:].encode("ascii")
-        text = octets.decode("utf-8")  # strict: neither overlong forms nor surrogates
+        octets = plain + "".join([_OCTETS[part[:2]] + part[2:] for part in encoded])
+        text = octets.encode("latin-1").decode("utf-8")  # strict: neither overlong forms nor surrogates
     except (KeyError, UnicodeError):
         raise _ambiguous() from None
-    if _C1_CONTROLS.isdisjoint(text):
+    if segment.isascii() and _C1_CONTROLS.isdisjoint(text):
         return text
     raise _ambiguous()
 

@@ -148,6 +148,7 @@ class _Node(dict[str, "_Node"]):
         """The earliest rule below this node, or ``_NO_RULE``. Each request comes through here: look-ups, few calls."""
         found, end = _NO_RULE, len(segments)
         branches: list[tuple[_Node, int]] = []
+        texts: tuple[str, ...] = ()  # decoded once for all branches, and only where it matters
         node, depth = self, 0
         while True:
             if depth == end:
@@ -157,7 +158,10 @@ class _Node(dict[str, "_Node"]):
                 depth += 1
                 following = node.get(segment)
                 if following is None:
-                    following = node.by_parameter(segment) if "%" in segment or not segment else node.parameter
+                    if "%" in segment and node.decoded_literals:
+                        texts = texts or tuple(map(decode_segment, segments))
+                        node.refuse_literal(texts[depth - 1])
+                    following = node.parameter if segment else None
                 elif following.beside is not None:
                     branches.append((following.beside, depth))
             if entries is not None and (entry := entries.get(key, _NO_RULE))[0] < found[0]:
@@ -183,11 +187,10 @@ class _Node(dict[str, "_Node"]):
             self.wholes = entries = self.wholes or {}
         return entries
 
-    def by_parameter(self, segment: str) -> "_Node | None":
+    def refuse_literal(self, text: str) -> None:
         # A server that decodes before it routes would take %61dmin to the literal "admin", past this table.
-        if "%" in segment and decode_segment(segment) in self.decoded_literals:
+        if text in self.decoded_literals:
             raise RequestRefused(Reason.PATH_AMBIGUOUS, "The path is percent-encoded where it must not be.")
-        return self.parameter if segment else None
 
 
 def _keys(rule: Rule) -> set[_Key]:

@@ -165,6 +165,12 @@ def test_a_segment_decodes_to_the_text_it_stands_for(segment: str, text: str) ->
     assert decode_segment(segment) == text
 
 
+@pytest.mark.parametrize("segment", ["\u00e9%41", "\u00c3\u00a9%41", "%41\u00c3\u00a9", "%41\u20ac"])
+def test_raw_octets_beside_encoded_ones_are_no_text(segment: str) -> None:
+    with pytest.raises(RequestRefused):
+        decode_segment(segment)
+
+
 @settings(max_examples=300)
 @given(st.one_of(st.text(), st.text(alphabet="/%.;?#a2eFfCc38\\\u00e9").map("/".__add__)))
 def test_any_text_is_split_or_refused_and_nothing_else(target: str) -> None:

@@ -1,7 +1,8 @@
 """How much work a look-up is: counted, not timed."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from itertools import product
 from types import FrameType
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 
 from authz_service.errors import ConfigurationError
-from authz_service.policy.path import MAX_SEGMENTS, split_target
+from authz_service.policy import routes, template
+from authz_service.policy.path import MAX_SEGMENTS, decode_segment, split_target
 from authz_service.policy.routes import MAX_BRANCHES, RouteTable, Rule
 from tests.support.rules import matched, rule
 
@@ -30,6 +32,21 @@ def steps(work: Callable[[], object]) -> int:
     finally:
         sys.setprofile(before)
     return count
+
+
+@contextmanager
+def counted_decoding() -> Iterator[list[str]]:
+    """The segments that are decoded meanwhile."""
+    decoded: list[str] = []
+
+    def decode(segment: str) -> str:
+        decoded.append(segment)
+        return decode_segment(segment)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(routes, "decode_segment", decode)
+        patch.setattr(template, "decode_segment", decode)
+        yield decoded
 
 
 @cache
@@ -59,6 +76,18 @@ def test_the_most_branches_that_are_allowed_cost_a_bounded_number_of_steps() -> 
     mixture = RouteTable([*every_mixture(depth), rule("/" + "a/" * (MAX_SEGMENTS - 1) + "b")])
     assert steps(lambda: mixture.match("GET", ("a",) * MAX_SEGMENTS)) < 10 * MAX_BRANCHES * depth
     assert matched(mixture.match("GET", ("a",) * depth)) == "/a/a/a/a/a/a"
+
+
+def test_a_segment_is_decoded_as_often_among_many_branches_as_among_few() -> None:
+    encoded = "%62" * 2_000
+    few, many = RouteTable([rule("/a/c"), rule("/{x}/c")]), RouteTable(every_mixture(MAX_BRANCHES.bit_length() - 1))
+    at_depth_one, at_depth_five = ("a", encoded), ("a",) * 5 + (encoded,)
+    with counted_decoding() as of_few:
+        few.match("GET", at_depth_one)
+    with counted_decoding() as of_many:
+        many.match("GET", at_depth_five)
+    assert of_few.count(encoded) == 1
+    assert of_many.count(encoded) <= 2  # once to compare, once as a parameter
 
 
 def test_a_policy_that_branches_further_is_refused() -> None:
