@@ -38,6 +38,12 @@ class PathPattern:
             bound[name] = decode_segment(segment) if "%" in segment else segment
         return bound
 
+    def __str__(self) -> str:
+        """As the policy writes it."""
+        names = {position: f"{{{name}}}" for name, position in self.parameters}
+        written = [names.get(position, segment or "") for position, segment in enumerate(self.segments)]
+        return "/" + "/".join([*written, ""] if self.is_prefix and written else written)
+
 
 def parse_path(text: str) -> PathPattern:
     """Read a whole path; :raises ValueError: with all that is wrong with it."""

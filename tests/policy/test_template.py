@@ -123,6 +123,16 @@ def test_the_published_patterns_accept_whatever_is_read_as_good(text: str) -> No
         assert re.fullmatch(pattern, text)
 
 
+@pytest.mark.parametrize("text", [text for text, _ in PATHS.values()])
+def test_a_good_path_is_written_as_it_was_read(text: str) -> None:
+    assert str(parse_path(text)) == text
+
+
+@pytest.mark.parametrize("text", ["/", "/a/", "/{x}/", "/api/orgs/{org_id}/users/{user}/"])
+def test_a_good_prefix_is_written_as_it_was_read(text: str) -> None:
+    assert str(parse_prefix(text)) == text
+
+
 @settings(max_examples=300)
 @given(st.text(alphabet="/ab.*%C3A9_-1;\\ ").map("/".__add__))
 def test_a_path_without_parameters_is_one_that_a_request_can_have(text: str) -> None:
