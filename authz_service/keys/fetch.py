@@ -1,0 +1,201 @@
+"""One polite, bounded HTTP GET of a JWKS document. Whatever answers is not trusted with more than that."""
+
+import asyncio
+import logging
+import ssl
+from enum import StrEnum
+from ipaddress import ip_address
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+from urllib.parse import urlsplit
+
+import aiohttp
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from authz_service import __version__
+from authz_service.errors import ConfigurationError, KeySetRefused
+from authz_service.keys.jwk import MAX_DOCUMENT_BYTES
+
+MAX_ETAG_LENGTH = 256
+
+REQUEST_HEADERS = {
+    "Accept": "application/jwk-set+json, application/json",
+    # RFC 9110 section 12.5.3: nothing compressed, so that no body is larger than what travels.
+    "Accept-Encoding": "identity",
+    "User-Agent": f"authz-service/{__version__}",
+}
+
+Headers = CIMultiDict[str] | CIMultiDictProxy[str]
+
+log = logging.getLogger(__name__)
+
+
+class FetchFailure(StrEnum):
+    """Why no document arrived: the closed list of ``KeySetRefused.cause`` of this module."""
+
+    TIMEOUT = "timeout"
+    DNS = "dns"
+    CONNECTION = "connection"
+    TLS = "tls"
+    HTTP_MALFORMED = "http_malformed"
+    HTTP_STATUS = "http_status"
+    REDIRECT = "redirect"
+    CONTENT_ENCODING = "content_encoding"
+    TOO_LARGE = "too_large"
+
+
+class Fetched(NamedTuple):
+    """A good answer.
+
+    ``document`` is None when the issuer says that the one with our ETag is still right (304).
+    ``max_age_seconds`` comes from ``Cache-Control`` (RFC 9111 section 5.2.2.1), None when it says nothing usable.
+    """
+
+    document: bytes | None
+    etag: str | None
+    max_age_seconds: float | None
+
+
+class Fetcher:
+    """Fetches one URL.
+
+    :param timeout_seconds: for all of it: name resolution, TLS and the last byte.
+    :param ca_file: PEM certificates to trust instead of the system's (which OpenSSL's ``SSL_CERT_FILE`` replaces too).
+    :raises ConfigurationError: when ``ca_file`` cannot be used.
+    """
+
+    def __init__(
+        self, url: str, timeout_seconds: float, max_bytes: int = MAX_DOCUMENT_BYTES, ca_file: Path | None = None
+    ) -> None:
+        self.url = url
+        self._timeout_seconds = timeout_seconds
+        self._max_bytes = max_bytes
+        self._tls = _tls_context(ca_file) if urlsplit(url).scheme == "https" else None
+        if is_exposed(url):
+            log.warning(
+                "%s is plain http outside this cluster: whoever is on the way can replace the keys. "
+                "Set AUTH_API_JWKS_URL to an https:// URL.", url,
+            )  # fmt: skip
+
+    async def fetch(self, etag: str | None = None) -> Fetched:
+        """Fetch the document, or learn that the one with ``etag`` is still right.
+
+        :raises KeySetRefused: with a :class:`FetchFailure` as cause.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_seconds), self._session() as session:
+                return await self._get(session, etag)
+        # ValueError: what IDNA and URL parsing raise for a host that cannot be one.
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+            self._refuse(error)
+
+    def _session(self) -> aiohttp.ClientSession:
+        """A session for one fetch: names are resolved anew and nothing is kept, no connection and no cookie."""
+        connector = aiohttp.TCPConnector(
+            limit=1, force_close=True, use_dns_cache=False, ssl=True if self._tls is None else self._tls,
+        )  # fmt: skip
+        return aiohttp.ClientSession(
+            connector=connector, headers=REQUEST_HEADERS, trust_env=False, auto_decompress=False,
+            timeout=aiohttp.ClientTimeout(total=None),  # the one time-out is in fetch()
+        )  # fmt: skip
+
+    async def _get(self, session: aiohttp.ClientSession, etag: str | None) -> Fetched:
+        conditions = {} if etag is None else {"If-None-Match": etag}
+        async with session.get(self.url, headers=conditions, allow_redirects=False) as response:
+            if etag is not None and response.status == 304:  # noqa: PLR2004 - RFC 9110 section 15.4.5
+                return Fetched(None, etag_of(response.headers) or etag, max_age_seconds(response.headers))
+            _check_head(response)
+            document = await self._body(response)
+            return Fetched(document, etag_of(response.headers), max_age_seconds(response.headers))
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        if (response.content_length or 0) > self._max_bytes:
+            raise self._too_large()
+        body = bytearray()
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > self._max_bytes:
+                raise self._too_large()
+        return bytes(body)
+
+    def _too_large(self) -> KeySetRefused:
+        return KeySetRefused(FetchFailure.TOO_LARGE, f"the document is larger than {self._max_bytes} bytes")
+
+    def _refuse(self, error: Exception) -> NoReturn:
+        """Words of our own for each error: an error's text may repeat what the other side sent."""
+        cause, message = next((cause, message) for kinds, cause, message in _FAILURES if isinstance(error, kinds))
+        if cause is FetchFailure.TIMEOUT:
+            message = f"no complete answer within {self._timeout_seconds:g} s"
+        raise KeySetRefused(cause, f"{message} ({_detail(error)})") from None
+
+
+# The first that fits counts: TimeoutError and most of aiohttp's connection errors are OSErrors as well.
+_FAILURES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], FetchFailure, str], ...] = (
+    (TimeoutError, FetchFailure.TIMEOUT, "no complete answer in time"),
+    ((aiohttp.ClientConnectorDNSError, UnicodeError), FetchFailure.DNS, "the host name does not resolve"),
+    ((aiohttp.ClientSSLError, ssl.SSLError), FetchFailure.TLS, "no trusted TLS connection; check certificate and CA"),
+    (
+        (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError),
+        FetchFailure.CONNECTION, "the connection failed or broke off",
+    ),
+    (Exception, FetchFailure.HTTP_MALFORMED, "the answer is not HTTP"),
+)  # fmt: skip
+
+
+def _detail(error: Exception) -> str:
+    certificate_error = getattr(error, "certificate_error", None)
+    if isinstance(certificate_error, ssl.SSLCertVerificationError):
+        return str(certificate_error.verify_message)
+    strerror = getattr(error, "strerror", None)
+    return strerror if isinstance(strerror, str) else type(error).__name__
+
+
+def _check_head(response: aiohttp.ClientResponse) -> None:
+    status = response.status
+    if 300 <= status <= 399 and status != 304:  # noqa: PLR2004 - RFC 9110 section 15.4
+        raise KeySetRefused(FetchFailure.REDIRECT, f"HTTP {status}: redirects are not followed; give the final URL")
+    if status != 200:  # noqa: PLR2004
+        raise KeySetRefused(FetchFailure.HTTP_STATUS, f"HTTP {status} instead of 200")
+    codings = response.headers.getall("Content-Encoding", [])
+    if any(coding.strip().lower() not in {"", "identity"} for coding in codings):
+        raise KeySetRefused(FetchFailure.CONTENT_ENCODING, "the document is compressed although that was not asked for")
+
+
+def etag_of(headers: Headers) -> str | None:
+    """The ``ETag`` (RFC 9110 section 8.8.3), if it is one that we would send back."""
+    etag = headers.get("ETag", "")
+    sendable = 0 < len(etag) <= MAX_ETAG_LENGTH and etag.isascii() and etag.isprintable()
+    return etag if sendable else None
+
+
+def max_age_seconds(headers: Headers) -> float | None:
+    """``max-age`` of ``Cache-Control``, perhaps infinite; what cannot be read is as if it were absent."""
+    directives: dict[str, str] = {}
+    for directive in ",".join(headers.getall("Cache-Control", [])).split(","):
+        name, _, value = directive.partition("=")
+        # RFC 9111 section 4.2.1: of several, the first. Section 5.2: both spellings of the value, 60 and "60".
+        directives.setdefault(name.strip().lower(), value.strip().strip('"'))
+    # What frameworks send with every answer says nothing about how long keys live.
+    if "no-store" in directives or "no-cache" in directives:
+        return None
+    digits = directives.get("max-age", "")
+    return float(digits) if digits.isascii() and digits.isdigit() else None
+
+
+def is_exposed(url: str) -> bool:
+    """Whether ``url`` is plain http to a host outside loopback and the names of a cluster."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").rstrip(".")
+    if parts.scheme != "http":
+        return False
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        return "." in host and not host.endswith((".localhost", ".svc", ".cluster.local", ".internal"))
+
+
+def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # an ssl.SSLError is one
+        raise ConfigurationError([f"{ca_file}: not a usable CA file: {error.strerror or error}"]) from None

@@ -1,0 +1,79 @@
+"""One load of a key set: fetched, read, or confirmed by the issuer to be still the same."""
+
+import logging
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from authz_service.errors import KeySetRefused
+from authz_service.keys.fetch import Fetched, FetchFailure
+from authz_service.keys.jwk import KeySet
+
+NO_USABLE_KEYS = "no_usable_keys"
+"""The cause for a document that is well-formed and of no use."""
+
+log = logging.getLogger(__name__)
+
+
+class KeySetSource(Protocol):
+    """Where documents come from; see :class:`authz_service.keys.fetch.Fetcher`."""
+
+    async def fetch(self, etag: str | None = None, /) -> Fetched:
+        """The document, or none if the one with ``etag`` is still right; raises KeySetRefused."""
+        ...
+
+
+class Loaded(NamedTuple):
+    """A key set that may be used, and the document that it stands in."""
+
+    key_set: KeySet
+    document: bytes
+    etag: str | None
+    max_age_seconds: float | None
+
+
+class KeySetLoader:
+    """Loads, and remembers the last good load for the next 304 (RFC 9110 section 15.4.5) to confirm.
+
+    :param parse: a JWKS document -> its usable keys; raises KeySetRefused.
+    """
+
+    def __init__(self, source: KeySetSource, parse: Callable[[bytes], KeySet]) -> None:
+        self._source = source
+        self._parse = parse
+        self._good: Loaded | None = None
+
+    async def load(self) -> Loaded:
+        """Fetch and read; :raises KeySetRefused: and then the next load is as if this one had not been."""
+        before = self._good
+        fetched = await self._source.fetch(before.etag if before else None)
+        if fetched.document is not None:
+            key_set = self.read(fetched.document)
+            self._good = Loaded(key_set, fetched.document, fetched.etag, fetched.max_age_seconds)
+        elif before is not None:
+            self._good = _confirmed(before, fetched)
+        else:
+            raise KeySetRefused(FetchFailure.HTTP_STATUS, "HTTP 304 for a request without conditions")
+        return self._good
+
+    def read(self, document: bytes) -> KeySet:
+        """The usable keys of a document, at least one; :raises KeySetRefused:."""
+        try:
+            key_set = self._parse(document)
+        except KeySetRefused:
+            raise
+        except Exception as defect:
+            log.exception("A key set broke its parser. This is a defect: please report this line.")
+            raise KeySetRefused("internal_error", type(defect).__name__) from None
+        if not key_set.keys:
+            raise KeySetRefused(NO_USABLE_KEYS, f"the document holds no key that can be used: {_why_none(key_set)}")
+        return key_set
+
+
+def _why_none(key_set: KeySet) -> str:
+    return ", ".join(sorted({skipped.cause for skipped in key_set.skipped})) or "it is empty"
+
+
+def _confirmed(before: Loaded, fetched: Fetched) -> Loaded:
+    """RFC 9111 section 3.2: a 304 renews the headers that it carries; the others stay."""
+    max_age = before.max_age_seconds if fetched.max_age_seconds is None else fetched.max_age_seconds
+    return before._replace(etag=fetched.etag or before.etag, max_age_seconds=max_age)

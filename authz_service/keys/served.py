@@ -1,0 +1,101 @@
+"""The keys as decisions see them: a look-up in memory, and their age."""
+
+from collections.abc import Callable, Iterable, Mapping
+from math import ceil
+
+from authz_service.errors import Reason, Unavailable, UnknownKeyId
+from authz_service.keys.jwk import KeySet
+from authz_service.token.jws import VerificationKey
+
+LONGEST_RETRY_AFTER_SECONDS = 60
+
+
+class ServedKeys:
+    """One issuer's current keys.
+
+    :param max_stale_seconds: after this long without a good refresh the keys are not used any more.
+    :param monotonic: seconds; all ages are by it.
+    :param wall_clock: Unix seconds, for what people are told.
+    """
+
+    def __init__(
+        self, issuer: str, max_stale_seconds: float, monotonic: Callable[[], float], wall_clock: Callable[[], float]
+    ) -> None:
+        self.issuer = issuer
+        self._max_stale_seconds = max_stale_seconds
+        self._monotonic = monotonic
+        self._wall_clock = wall_clock
+        self._keys: Mapping[str, VerificationKey] = {}
+        self._last_used: dict[str, float] = {}
+        self._hits = 0
+        self._misses = 0
+        self._good_at: float | None = None
+        self._usable_until = float("-inf")
+        self._due = float("-inf")
+
+    def key(self, kid: str) -> VerificationKey:
+        """The key with this id.
+
+        :raises Unavailable: there is no key set, or none that is young enough.
+        :raises UnknownKeyId: it is not in the set.
+        """
+        if self._monotonic() >= self._usable_until:
+            raise self._unavailable()
+        key = self._keys.get(kid)
+        if key is None:
+            self._misses += 1
+            raise UnknownKeyId(self.issuer, kid)
+        self._hits += 1
+        return key
+
+    def _unavailable(self) -> Unavailable:
+        retry_after = min(max(1, ceil(self.next_refresh_in)), LONGEST_RETRY_AFTER_SECONDS)
+        message = "The keys to verify access tokens are not available at the moment."
+        return Unavailable(Reason.KEYS_UNAVAILABLE, message, retry_after=retry_after)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there are keys, young enough to decide by."""
+        return self._monotonic() < self._usable_until
+
+    @property
+    def age_seconds(self) -> float | None:
+        """Since the last good refresh, by whichever process made it; None before the first."""
+        return None if self._good_at is None else self._monotonic() - self._good_at
+
+    @property
+    def kids(self) -> Iterable[str]:
+        """The ids of the current set, usable or too old."""
+        return self._keys.keys()
+
+    @property
+    def next_refresh_in(self) -> float:
+        """Seconds until the next scheduled fetch; 0 when it is due or under way."""
+        return max(0.0, self._due - self._monotonic())
+
+    def hits_and_misses(self) -> tuple[int, int]:
+        """How many look-ups found their key in the current set, and how many did not."""
+        return self._hits, self._misses
+
+    def mark_used(self, kid: str) -> None:
+        """A token was accepted by this key. Not :meth:`key`: whoever sends garbage can name any kid."""
+        if kid in self._keys:
+            self._last_used[kid] = self._wall_clock()
+
+    def last_used(self, kid: str) -> float | None:
+        """When a token was last accepted by this key, in Unix seconds."""
+        return self._last_used.get(kid)
+
+    def _serve(self, key_set: KeySet, good_at: float) -> frozenset[str]:
+        """Decide by this set from now on; :returns: the key ids that are gone, or stand for another key now."""
+        new = key_set.keys
+        withdrawn = frozenset(kid for kid, key in self._keys.items() if not _same(key, new.get(kid)))
+        self._last_used = {kid: used for kid, used in self._last_used.items() if kid not in withdrawn}
+        self._keys = new
+        self._good_at = good_at
+        self._usable_until = good_at + self._max_stale_seconds
+        return withdrawn
+
+
+def _same(old: VerificationKey, new: VerificationKey | None) -> bool:
+    return new is not None and (old.thumbprint, old.algorithms) == (new.thumbprint, new.algorithms)
