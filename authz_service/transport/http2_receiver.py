@@ -36,7 +36,7 @@ LOW_WINDOW = CONNECTION_WINDOW // 2
 MAX_ARRIVING_BYTES = 8 * 1024 * 1024
 """Of messages that are not whole yet. The window is no bound: it opens at once, lest streams block each other."""
 SMALL_DATA_BYTES = 256
-"""A frame of less that does not end its stream is paid for, see http2_floods.py."""
+"""A frame of less that does not end a request is paid for, see http2_floods.py."""
 
 
 class HeaderBlock(NamedTuple):
@@ -141,9 +141,9 @@ class Receiver:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "DATA on an idle stream")
         chunk = without_padding(payload, flags)
         self.count(len(payload))
-        if len(payload) < SMALL_DATA_BYTES and not flags & END_STREAM:
-            self._patience.spend(FRAME_COST, now)
         call = self._calls.get(stream_id)
+        if len(payload) < SMALL_DATA_BYTES and (call is None or not flags & END_STREAM):
+            self._patience.spend(FRAME_COST, now)
         if call is not None and call.state is OPEN:
             return self._on_chunk(call, chunk, len(payload), ends=bool(flags & END_STREAM))
         if stream_id not in self._sender.ignored:
@@ -175,14 +175,16 @@ class Receiver:
         call.state = HALF_CLOSED
         if call.head.content_length not in {None, call.received_bytes}:
             raise malformed("content-length differs from the length of the body")  # section 8.1.1
-        try:
-            if call.refusal is not None:
-                raise CallRefused(call.refusal)
-            call.message = read_message(call.take_body())
-        except CallRefused as refused:
-            self._sender.refuse(call, refused.refusal)
-            return None
-        return call
+        refusal = call.refusal
+        if refusal is None:
+            try:
+                call.message = read_message(call.take_body())
+            except CallRefused as refused:
+                refusal = refused.refusal
+            else:
+                return call
+        self._sender.refuse(call, refusal)
+        return None
 
     def count(self, size: int) -> None:
         """Charge DATA to the connection's window, and open it again in time.

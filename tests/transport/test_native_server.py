@@ -1,7 +1,6 @@
 """The native server on real sockets, with two strict clients that others wrote: h2 and grpcio."""
 
 import asyncio
-import os
 import socket
 import ssl
 import sys
@@ -221,7 +220,13 @@ async def test_serves_tcp_and_unix_sockets_together(tmp_path: Path) -> None:
         for index in range(2):
             async with grpcio_channel(server, index) as channel:
                 assert await check_on(channel)(b"hello") == b"HELLO"
-    assert not os.path.lexists(f"{tmp_path}/authz.sock"), "the socket is removed at the end"
+
+
+async def test_socket_is_removed_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "authz.sock"
+    async with running(Service(), Address(path=str(path))):
+        assert path.is_socket()
+    assert not path.exists()
 
 
 async def test_socket_that_a_dead_server_left_behind_is_replaced(tmp_path: Path) -> None:
