@@ -86,7 +86,7 @@ class TestLoad:
         with pytest.raises(ConfigurationError, match="not UTF-8 text"):
             PolicyFile(path).load()
 
-    @pytest.mark.parametrize("character", ["x", "\u00e9"])
+    @pytest.mark.parametrize("character", ["x", "\u20ac"], ids=["cut between characters", "cut within one"])
     def test_a_file_that_is_too_large_is_said_to_be_so(self, path: Path, character: str) -> None:
         path.write_text("#" + character * MAX_POLICY_BYTES, encoding="utf-8")
         with pytest.raises(ConfigurationError, match=f"must be at most {MAX_POLICY_BYTES} bytes long"):
