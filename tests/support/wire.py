@@ -1,6 +1,7 @@
 """One HTTP/1.1 request, byte for byte, and all of its answer."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -35,44 +36,42 @@ async def send(
     """
     netloc = urlsplit(url).netloc
     head = [b" ".join([method.encode(), _octets(target), b"HTTP/1.1"]), f"Host: {host or netloc}".encode()]
-    request = b"\r\n".join([*head, b"Connection: close", *map(_octets, lines), b"", body])
-    return read_reply(await exchange(url, request))
+    return await exchange(url, b"\r\n".join([*head, b"Connection: close", *map(_octets, lines), b"", body]))
 
 
-async def exchange(url: str, request: bytes) -> bytes:
-    """Send these bytes and read until the other side closes."""
+async def exchange(url: str, request: bytes) -> Reply:
+    """Send these bytes and read one answer; :raises NoReply:."""
     parts = urlsplit(url)
     async with asyncio.timeout(PATIENCE_SECONDS):
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
         try:
             writer.write(request)
-            return await reader.read()
-        except ConnectionError:
-            return b""
+            return await _reply(reader, is_head=request.startswith(b"HEAD "))
+        except (ConnectionError, asyncio.IncompleteReadError):
+            raise NoReply from None
         finally:
             writer.close()
 
 
-def read_reply(received: bytes) -> Reply:
-    """An answer that ended with its connection; :raises NoReply: there is none."""
-    head, end, body = received.partition(b"\r\n\r\n")
-    if not end:
-        raise NoReply
-    status_line, *lines = head.decode("latin-1").split("\r\n")
+async def _reply(reader: asyncio.StreamReader, *, is_head: bool) -> Reply:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").removesuffix("\r\n\r\n")
+    status_line, *lines = head.split("\r\n")
     headers = [(name.lower(), value.strip(" \t")) for name, _, value in (line.partition(":") for line in lines)]
-    if ("transfer-encoding", "chunked") in headers:
-        body = _unchunked(body)
+    body = b"" if is_head else await read_body(reader, dict(headers))
     return Reply(int(status_line.split(" ")[1]), headers, body.decode("utf-8", "replace"))
 
 
-def _unchunked(body: bytes) -> bytes:
-    """RFC 9112 section 7.1, less trailers."""
-    content = b""
-    while body:
-        size, _, rest = body.partition(b"\r\n")
-        length = int(size, 16)
-        content, body = content + rest[:length], rest[length + 2 :] if length else b""
-    return content
+async def read_body(reader: asyncio.StreamReader, headers: Mapping[str, str]) -> bytes:
+    """RFC 9112 section 6.3, with what frames a chunked body and its trailers."""
+    if headers.get("transfer-encoding") != "chunked":
+        return await reader.readexactly(int(headers.get("content-length", "0")))
+    body = size = await reader.readuntil(b"\r\n")
+    while int(size, 16):
+        body += await reader.readexactly(int(size, 16) + 2)
+        body += (size := await reader.readuntil(b"\r\n"))
+    while not body.endswith(b"\r\n\r\n"):
+        body += await reader.readuntil(b"\r\n")
+    return body
 
 
 def _octets(text: str | bytes) -> bytes:
