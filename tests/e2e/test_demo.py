@@ -29,7 +29,7 @@ async def demo(*arguments: str) -> AsyncIterator[Process]:
         yield process
     finally:
         if process.returncode is None:
-            process.kill()
+            process.terminate()  # not killed: it ends its own children
             await process.wait()
 
 
