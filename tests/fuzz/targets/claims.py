@@ -34,7 +34,7 @@ REQUIREMENT = Requirement(
     all_permissions=frozenset({"groups:read"}), any_role=frozenset({"member", "admin"}),
     claim_equals_param=(("org_id", "org_id"),),
 )  # fmt: skip
-PARAMS = {"org_id": "org-1"}
+PARAMS = {"org_id": "7"}
 
 
 def fuzz(data: bytes) -> bool:
@@ -73,7 +73,7 @@ def assert_required(claims: Claims) -> None:
     holds = (
         "groups:read" in claims.payload.get("permissions", [])
         and not {"member", "admin"}.isdisjoint(claims.payload.get("roles", []))
-        and claims.payload.get("org_id") == "org-1"
+        and claims.payload.get("org_id") == "7"
     )
     try:
         REQUIREMENT.check(claims, PARAMS)
