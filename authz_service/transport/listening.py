@@ -37,9 +37,11 @@ def _listen(address: Address) -> socket.socket:
 
 
 def _listen_tcp(address: Address) -> socket.socket:
-    hints = socket.AI_PASSIVE
-    (family, *_, where), *_ = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=hints)
-    return socket.create_server(where[:2], family=family, backlog=BACKLOG)  # without SO_REUSEPORT: one server, one port
+    """Without SO_REUSEPORT: a second server on the same port is a mistake, not a load balancer."""
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, *_, where = found[0]
+    dual = family == socket.AF_INET6 and socket.has_dualstack_ipv6()  # [::] means IPv4 as well
+    return socket.create_server(where[:2], family=family, backlog=BACKLOG, dualstack_ipv6=dual)
 
 
 def _listen_unix(address: Address) -> socket.socket:

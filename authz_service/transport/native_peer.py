@@ -16,7 +16,7 @@ OUTPUT_PIECES = 64
 STALL_SECONDS = 30.0
 """A peer that reads nothing for so long is let go."""
 LINGER_SECONDS = 1.0
-"""Between the last write and the close: a socket that is closed on unread bytes sends RST, and GOAWAY would be lost."""
+"""Between GOAWAY and the close: a socket that is closed on unread bytes sends RST, and GOAWAY would be lost."""
 
 log = logging.getLogger(__name__)
 
@@ -33,16 +33,18 @@ class Peer(asyncio.Protocol):
     """Reads, has calls answered, writes once for each read.
 
     :param methods: by path; a handler may raise :class:`CallRefused`.
-    :param leave: called when the connection is gone.
-    :param refused: close it at once.
+    :param join: called when there is a connection, after the TLS handshake; False: it is not wanted.
+    :param leave: called when it is gone.
     """
 
     _transport: asyncio.Transport
 
-    def __init__(self, methods: dict[bytes, Handler], leave: Callable[["Peer"], None], *, refused: bool) -> None:
+    def __init__(
+        self, methods: dict[bytes, Handler], join: Callable[["Peer"], bool], leave: Callable[["Peer"], None]
+    ) -> None:
         self._methods = methods
+        self._join = join
         self._leave = leave
-        self._refused = refused
         self._loop = asyncio.get_running_loop()
         self._connection = Connection(self._loop.time())
         self._tasks: set[asyncio.Task[None]] = set()
@@ -57,7 +59,7 @@ class Peer(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: D102
         self._transport = cast("asyncio.Transport", transport)  # a stream's, but of uvloop's own class
         tls = transport.get_extra_info("ssl_object")
-        if self._refused or (tls is not None and tls.selected_alpn_protocol() != "h2"):
+        if not self._join(self) or (tls is not None and tls.selected_alpn_protocol() != "h2"):
             self._transport.abort()
             return
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
@@ -162,10 +164,10 @@ class Peer(asyncio.Protocol):
         fault = self._connection.fault
         if fault is not None:
             log.warning("connection ended: %s (%s)", fault.message, fault.code.name)
+            self._loop.call_later(LINGER_SECONDS, self._transport.abort)
         if self._transport.can_write_eof():
             self._transport.write_eof()
             self._transport.resume_reading()
-            self._loop.call_later(LINGER_SECONDS, self._transport.abort)
         else:
             self._transport.close()
 

@@ -48,7 +48,7 @@ class NativeServer:
         loop = asyncio.get_running_loop()
         for address, sock in self._listening:
             create = loop.create_unix_server if address.path else loop.create_server
-            self._servers.append(await create(self._accept, sock=sock, ssl=self._tls))
+            self._servers.append(await create(self._new_peer, sock=sock, ssl=self._tls))
         self._tick()
 
     async def set_serving(self, *, serving: bool) -> None:
@@ -89,13 +89,15 @@ class NativeServer:
             return False
         return True
 
-    def _accept(self) -> Peer:
-        full = len(self._peers) >= MAX_CONNECTIONS
-        if full:
+    def _new_peer(self) -> Peer:
+        return Peer(self._methods, self._join, self._leave)
+
+    def _join(self, peer: Peer) -> bool:
+        if len(self._peers) >= MAX_CONNECTIONS:
             log.warning("more than %d connections; a new one is refused", MAX_CONNECTIONS)
-        peer = Peer(self._methods, self._leave, refused=full)
+            return False
         self._peers.add(peer)
-        return peer
+        return True
 
     def _leave(self, peer: Peer) -> None:
         self._peers.discard(peer)

@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from unittest.mock import patch
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from authz_service.transport import http2, http2_receiver
 from authz_service.transport import http2_frames as h2
 from authz_service.transport.grpc_wire import UNKNOWN_METHOD
 from authz_service.transport.http2 import Connection
-from authz_service.transport.http2_frames import ErrorCode, Setting, frame
+from authz_service.transport.http2_frames import ErrorCode, Setting, frame, settings_frame
 from tests.support.http2 import (
     ACK,
     CALL_HEADERS,
@@ -19,7 +22,6 @@ from tests.support.http2 import (
     message,
     read_frames,
     reset,
-    settings,
     window_update,
 )
 
@@ -27,24 +29,16 @@ contents = st.binary(max_size=40) | st.sampled_from([b"", b"?" * 16_379, b"refus
 
 
 class Script:
-    """Draws what a client sends; its encoder keeps to what it has acknowledged.
+    """What a client sends; its encoder keeps to what it has acknowledged."""
 
-    :param plain: calls as HEADERS and DATA, which the connection knows by heart; else with empty padding.
-    """
-
-    def __init__(self, *, plain: bool = True) -> None:
+    def __init__(self) -> None:
         self.client = Client(hello=b"")
-        self.plain = plain
         self.stream_id = -1
 
     def call(self, content: bytes, extra: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
         self.stream_id += 2
         block = self.client.encoder.encode([*CALL_HEADERS, *extra])
-        if self.plain or len(content) > 16_000:
-            return frame(h2.HEADERS, h2.END_HEADERS, self.stream_id, block) + data(self.stream_id, message(content))
-        padded = b"\0" + message(content)
-        headers = frame(h2.HEADERS, h2.END_HEADERS | h2.PADDED, self.stream_id, b"\0" + block)
-        return headers + data(self.stream_id, padded, h2.PADDED | h2.END_STREAM)
+        return frame(h2.HEADERS, h2.END_HEADERS, self.stream_id, block) + data(self.stream_id, message(content))
 
     def no_table(self) -> bytes:
         self.client.encoder.header_table_size = 0
@@ -55,9 +49,9 @@ class Script:
         return (
             frame(h2.PING, 0, 0, number.to_bytes(8)),
             window_update(0, number + 1),
-            settings((Setting.INITIAL_WINDOW_SIZE, number)),
+            settings_frame([(Setting.INITIAL_WINDOW_SIZE, number)]),
             frame(0xFA, 0, self.stream_id, b"unknown"),
-            data(self.stream_id, b"on a closed stream") if number % 20 != 4 else data(self.stream_id + 2, b"on an idle one"),
+            data(self.stream_id + 2 * (number % 20 == 4), b"on a closed stream, or on an idle one"),
         )[number % 5]
 
     def request(self, number: int, fields: Sequence[tuple[bytes, bytes]] = CALL_HEADERS) -> bytes:
@@ -103,10 +97,14 @@ def converse(pieces: Sequence[bytes]) -> bytes:
     connection = Connection(0.0)
     output = b""
     for piece in pieces:
+        if piece is DRAIN:
+            connection.begin_drain()
+            connection.end_drain()
+            continue
         for call in connection.receive(piece, 0.0):
             if call.message == b"refuse":
                 connection.refuse(call, UNKNOWN_METHOD)
-            else:
+            elif call.message != b"later":
                 connection.answer(call, call.message[::-1])
         output += connection.take_output()
     return output
@@ -127,15 +125,109 @@ def test_answers_octet_by_octet_are_those_of_the_whole(sent: bytes) -> None:
     assert converse([bytes([octet]) for octet in sent]) == converse([sent])
 
 
-@given(st.lists(contents, max_size=10))
-def test_usual_spelling_of_a_call_and_an_unusual_one_are_answered_alike(calls: list[bytes]) -> None:
-    """The hot loop's shortcuts against the general way."""
-    outputs = []
-    for plain in (True, False):
-        script = Script(plain=plain)
-        sent = [script.call(b"first"), script.no_table(), *map(script.call, calls)]
-        outputs.append(converse([HELLO, *sent]))
-    assert outputs[0] == outputs[1]
+HEADS = [
+    [*CALL_HEADERS],
+    [*CALL_HEADERS, (b"content-length", b"6")],
+    [(b":method", b"GET"), *CALL_HEADERS[1:]],
+    [*CALL_HEADERS, (b"connection", b"close")],
+]
+BODIES = [
+    message(b""), message(b"a"), message(b"later"), message(b"ab")[:-1], message(b"a") + b"b",
+    b"\1" + message(b"a")[1:], b"", b"\0\0",
+]  # fmt: skip
+FLAGS = st.sampled_from([0, h2.END_STREAM, h2.END_HEADERS, h2.END_HEADERS, h2.END_HEADERS | h2.END_STREAM])
+DRAIN = b"drain"
+
+
+def introduction() -> tuple[list[bytes], list[bytes]]:
+    """What a client says until its header blocks are remembered, and the blocks."""
+    script = Script()
+    pieces = [HELLO, script.call(b"first"), script.no_table()]
+    first, *blocks = [script.client.encoder.encode(fields) for fields in (CALL_HEADERS, *HEADS)]
+    heads = [frame(h2.HEADERS, 5, 2 * number + 3, block) for number, block in enumerate((first, *blocks))]
+    return [*pieces, *heads], blocks
+
+
+INTRODUCTION, BLOCKS = introduction()
+
+
+@st.composite
+def known_frames(draw: st.DrawFn) -> list[bytes]:
+    """Frames with remembered blocks, on any stream, in any order."""
+    pieces = list(INTRODUCTION)
+    for _ in range(draw(st.integers(1, 15))):
+        stream_id = draw(st.sampled_from([11, 13, 13, 14, 15, 15, 17, 19, 21]))
+        kind = draw(st.integers(0, 9))
+        if kind < 4:
+            pieces.append(frame(h2.HEADERS, draw(FLAGS), stream_id, draw(st.sampled_from(BLOCKS))))
+        elif kind < 8:
+            flags = draw(st.sampled_from([h2.END_STREAM, h2.END_STREAM, 0]))
+            pieces.append(frame(h2.DATA, flags, stream_id, draw(st.sampled_from(BODIES))))
+        elif kind == 8:
+            pieces.append(draw(st.sampled_from([reset(13), reset(15), frame(h2.CONTINUATION, 4, stream_id), DRAIN])))
+        else:
+            block, body = draw(st.sampled_from(BLOCKS)), draw(st.sampled_from(BODIES))
+            pieces.append(frame(h2.HEADERS, 4, stream_id, block) + frame(h2.DATA, 1, stream_id, body))
+    return pieces
+
+
+def assert_shortcuts_change_nothing(pieces: Sequence[bytes]) -> None:
+    limit = 3
+    with (
+        patch.object(http2, "MAX_CONCURRENT_STREAMS", limit),
+        patch.object(http2_receiver, "MAX_CONCURRENT_STREAMS", limit),
+    ):
+        with_shortcuts = converse(pieces)
+        with patch.object(http2, "END_HEADERS", -1), patch.object(http2, "END_STREAM", -1):
+            assert converse(pieces) == with_shortcuts
+
+
+@settings(max_examples=300)
+@given(known_frames())
+def test_shortcuts_of_the_hot_loop_do_what_the_general_way_does(pieces: list[bytes]) -> None:
+    assert_shortcuts_change_nothing(pieces)
+
+
+def known(stream_id: int, flags: int = h2.END_HEADERS, head: int = 0) -> bytes:
+    return frame(h2.HEADERS, flags, stream_id, BLOCKS[head])
+
+
+CONDITIONS = {
+    "usual call": [known(13), data(13, message(b"a"))],
+    "lower stream": [known(15), known(13)],
+    "same stream again": [known(13), known(13)],
+    "even stream": [known(14)],
+    "stream beyond GOAWAY": [DRAIN, known(13), data(13, message(b"a"))],
+    "one stream too many": [known(13), known(15), known(17), known(19)],
+    "HEADERS inside a header block": [known(13, 0), known(15)],
+    "DATA inside a header block": [known(13), known(15, 0), data(13, message(b"a"))],
+    "DATA before its HEADERS": [data(13, message(b"a"))],
+    "DATA behind a request": [known(13), data(13, message(b"later")), data(13, message(b"a"))],
+    "DATA behind other DATA": [known(13), data(13, b"\0\0", 0), data(13, message(b"a"))],
+    "DATA behind padding": [known(13), frame(h2.DATA, h2.PADDED, 13, b"\1\0"), data(13, message(b"a"))],
+    "right content-length": [known(13, head=1), data(13, message(b"a"))],
+    "wrong content-length": [known(13, head=1), data(13, message(b"abc"))],
+    "GET": [known(13, head=2), data(13, message(b"a"))],
+    "compressed": [known(13), data(13, b"\1" + message(b"a")[1:])],
+    "message longer than DATA": [known(13), data(13, message(b"abc")[:-1])],
+    "message shorter than DATA": [known(13), data(13, message(b"a") + b"b")],
+    "no message": [known(13), data(13, b"")],
+    "half a prefix": [known(13), data(13, b"\0\0")],
+}
+
+
+@pytest.mark.parametrize("pieces", CONDITIONS.values(), ids=CONDITIONS)
+def test_each_condition_of_the_shortcuts(pieces: list[bytes]) -> None:
+    assert_shortcuts_change_nothing([*INTRODUCTION, *pieces])
+
+
+def test_shortcuts_are_taken() -> None:
+    """Else the comparisons above compare nothing."""
+    connection = Connection(0.0)
+    list(connection.receive(b"".join(INTRODUCTION), 0.0))
+    with patch.object(http2.Connection, "_on_frame", side_effect=AssertionError):
+        (call,) = connection.receive(known(13) + data(13, message(b"a")), 0.0)
+    assert call.message == b"a"
 
 
 @given(scripts(), st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(0, 255)), min_size=1, max_size=8))

@@ -19,7 +19,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from authz_service.config import Address
 from authz_service.errors import ConfigurationError
 from authz_service.transport import http2_frames as frame_types
+from authz_service.transport import native_peer, native_server
 from authz_service.transport.check_service import METHOD
+from authz_service.transport.http2 import HANDSHAKE_SECONDS
 from authz_service.transport.native_server import SERVICE, NativeServer
 from tests.support.certificates import Authority
 from tests.support.http2 import HELLO, Client, Frame, data, message, read_frames, settings, window_update
@@ -318,6 +320,46 @@ async def test_peer_that_does_not_read_is_not_read_from() -> None:
             answered += (await frames_until(reader, frame_types.DATA))[-1].payload == message(b"A" * 15_000)
 
 
+async def test_peer_that_reads_nothing_for_long_is_let_go() -> None:
+    """The clock is the test's; the tick is called by hand."""
+    async with running(Service()) as server, plain(server) as (_, writer):
+        raw = Client()
+        writer.write(HELLO + window_update(0, 1 << 30) + settings((4, 1 << 30)))
+        stream_id = 1
+        while not server._peers or next(iter(server._peers))._stalled_since is None:
+            writer.write(raw.call(stream_id, b"a" * 15_000))
+            stream_id += 2
+            await asyncio.sleep(0)
+        (peer,) = server._peers
+        now = asyncio.get_running_loop().time()
+        peer.tick(now)
+        assert not peer._transport.is_closing()
+        peer.tick(now + native_peer.STALL_SECONDS + 1)
+        assert peer._transport.is_closing()
+
+
+async def test_tick_lets_go_of_peers_that_never_say_hello() -> None:
+    async with running(Service()) as server, plain(server) as (reader, _):
+        await frames_until(reader, frame_types.SETTINGS)
+        (peer,) = server._peers
+        peer.tick(asyncio.get_running_loop().time() + HANDSHAKE_SECONDS + 1)
+        frames = await frames_until(reader, frame_types.GOAWAY)
+    assert frames[-1].payload[7] == frame_types.ErrorCode.SETTINGS_TIMEOUT
+
+
+async def test_second_goaway_does_not_wait_for_a_silent_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_server, "DRAIN_SECONDS", 0)
+    async with running(Service()) as server, plain(server) as (reader, writer):
+        writer.write(HELLO)
+        await frames_until(reader, frame_types.SETTINGS)
+        stopping = asyncio.ensure_future(server.stop(30))
+        await frames_until(reader, frame_types.PING)
+        await frames_until(reader, frame_types.GOAWAY)
+        assert await reader.read() == b""
+        writer.close()
+        await stopping
+
+
 async def test_tls_client_that_speaks_h2_is_answered(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     trust = ssl.create_default_context(cafile=authority.ca_file)
@@ -342,6 +384,26 @@ async def test_tls_client_without_alpn_is_let_go(tmp_path: Path) -> None:
             reader, writer = await asyncio.open_connection(address.host, address.port, ssl=trust)
             assert await reader.read() == b""
             writer.close()
+
+
+async def test_failed_tls_handshakes_leave_nothing_behind(tmp_path: Path) -> None:
+    async with running(Service(), tls=Authority(tmp_path).server()) as server, plain(server) as (reader, writer):
+        writer.write(HELLO)
+        with suppress(ConnectionError):
+            await reader.read()
+        assert server._peers == set()
+
+
+async def test_connection_beyond_the_limit_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_server, "MAX_CONNECTIONS", 1)
+    async with running(Service()) as server, connected(server) as client:
+        client.request(1, b"hello")
+        await client.until(h2.events.StreamEnded)
+        async with plain(server) as (reader, _):
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
+        client.request(3, b"still here")
+        await client.until(h2.events.StreamEnded)
 
 
 async def test_native_server_imports_no_grpc() -> None:
