@@ -91,9 +91,7 @@ class Fetcher:
 
     def _session(self) -> aiohttp.ClientSession:
         """A session for one fetch: names are resolved anew and nothing is kept, no connection and no cookie."""
-        connector = aiohttp.TCPConnector(
-            limit=1, force_close=True, use_dns_cache=False, ssl=True if self._tls is None else self._tls,
-        )  # fmt: skip
+        connector = aiohttp.TCPConnector(force_close=True, ssl=True if self._tls is None else self._tls)
         return aiohttp.ClientSession(
             connector=connector, headers=REQUEST_HEADERS, trust_env=False, auto_decompress=False,
             timeout=aiohttp.ClientTimeout(total=None),  # the one time-out is in fetch()

@@ -63,6 +63,7 @@ class KeyRing(ServedKeys):
     :param wall_clock: Unix seconds, for what people and files are told; nothing is scheduled by it.
     :param monotonic: seconds, for every age, interval and cooldown.
     :param random: in [0, 1), for jitter.
+    :param wait: how to wait for an event or for time to pass, whichever comes first.
     """
 
     def __init__(

@@ -188,6 +188,11 @@ class TestManners:
             assert headers["user-agent"].startswith("authz-service/")
             assert headers["accept"] == "application/jwk-set+json, application/json"
 
+    async def test_it_announces_that_no_second_request_will_follow(self) -> None:
+        async with issuer(DOCUMENT) as auth_api:
+            await Fetcher(auth_api.url, AMPLE_SECONDS).fetch()
+            assert auth_api.requests[0].headers["connection"] == "close"
+
     async def test_the_first_fetch_is_unconditional(self) -> None:
         async with issuer(DOCUMENT) as auth_api:
             await Fetcher(auth_api.url, AMPLE_SECONDS).fetch()
