@@ -43,7 +43,7 @@ def assert_denied_reply(reply: Reply, *, chat_api_calls: int, secrets: Iterable[
 def assert_refused_by_envoy(reply: Reply | None, *, chat_api_calls: int, secrets: Iterable[str] = ()) -> None:
     """Envoy itself found no request in it: nobody was asked, and the connection may have ended without an answer.
 
-    Its answers have a text or no body at all; the rest of the promise is the same.
+    Its answers have a text or no body at all, as any answer to HEAD; the rest of the promise is the same.
     """
     assert chat_api_calls == 0
     if reply is not None:
