@@ -106,7 +106,7 @@ class Connection:
         except ConnectionFault as fault:
             self._fail(fault)
 
-    def _read(self, data: bytes) -> Iterator[Call]:
+    def _read(self, data: bytes) -> Iterator[Call]:  # noqa: C901 - one loop, for the reason below
         """The hot loop; long because a call of a function costs a tenth of the whole.
 
         Its two shortcuts are for what nearly all frames are: HEADERS that were seen before, and DATA that is a whole
@@ -124,6 +124,7 @@ class Connection:
             if payload + length > end:
                 break
             position = payload + length
+            ready: Call | None = None
             if frame_type == HEADERS and flags == END_HEADERS:
                 head = known_heads.get(data[payload:position])
                 if (
@@ -145,12 +146,15 @@ class Connection:
                     receiver.count(length)
                     call.message = data[payload + MESSAGE_PREFIX.size : position]
                     call.state = HALF_CLOSED
-                    yield call
-                    continue
-            call = self._on_frame(frame_type, flags, stream_id & STREAM_ID_MASK, data[payload:position])
-            if call is not None:
-                yield call
+                    ready = call
+            if ready is None:
+                ready = self._on_frame(frame_type, flags, stream_id & STREAM_ID_MASK, data[payload:position])
+            if ready is not None:
+                yield ready
+                if sender.waiting_bytes > MAX_WAITING_BYTES:
+                    raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many answers wait for a window")
         self._buffer = data[position:]
+
     def _read_preface(self, data: bytes) -> int:
         """Section 3.4."""
         if not frames.PREFACE.startswith(data[: len(frames.PREFACE)]):
@@ -174,8 +178,6 @@ class Connection:
             self._patience.spend(FAULT_COST, self._now)
             self._sender.reset(stream_id, fault.code)
             return None
-        if self._sender.waiting_bytes > MAX_WAITING_BYTES:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many answers wait for a window")
         if self._receiver.serves_calls:
             self._control.ask_for_no_table()
         return call

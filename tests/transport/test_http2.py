@@ -130,10 +130,12 @@ def test_unknown_frames_and_flags_are_ignored() -> None:
 def test_reset_stream_is_never_answered() -> None:
     client = Client(answer=None)
     cancelled: list[bool] = []
-    client.send(client.call(1))
-    (call,) = client.waiting
+    client.send(client.call(1), client.call(3))
+    first, call = client.waiting
+    client.connection.answer(first, b"")
     call.on_reset = lambda: cancelled.append(True)
-    client.send(reset(1))
+    client.read()
+    client.send(reset(3))
     client.connection.answer(call, b"too late")
     client.connection.refuse(call, UNKNOWN_METHOD)
     assert (client.read(), cancelled) == ([], [True])
@@ -258,6 +260,26 @@ def test_what_was_on_its_way_to_a_stream_that_was_given_up_is_ignored() -> None:
     assert len(client.waiting) == 2
 
 
+STREAM_ERRORS = {
+    "pseudo-header among the trailers": data(1, message(b"a"), 0) + frame(h2.HEADERS, 5, 1, b"\x84"),
+    "connection-specific trailer": data(1, message(b"a"), 0) + frame(h2.HEADERS, 5, 1, b"\0\7upgrade\1a"),
+    "trailers that do not end the request": data(1, message(b"a"), 0) + frame(h2.HEADERS, 4, 1, b"\x90"),
+    "less than content-length": data(1, message(b"")),
+    "more than content-length": data(1, message(b"abc")),
+    "more than content-length, in pieces": data(1, message(b"ab"), 0) + data(1, b"c"),
+}
+
+
+@pytest.mark.parametrize("sent", STREAM_ERRORS.values(), ids=STREAM_ERRORS)
+def test_malformed_rest_of_a_request_ends_the_stream_only(sent: bytes) -> None:
+    """RFC 9113 section 8.1.1."""
+    client = Client(answer=None)
+    headers = client.headers(1, fields=[*CALL_HEADERS, (b"content-length", b"6")])
+    assert resets(client.send(headers, sent)) == {1: ErrorCode.PROTOCOL_ERROR}
+    assert client.waiting == []
+    assert not client.connection.finished
+
+
 def test_stream_beyond_the_limit_is_refused_and_the_next_one_served() -> None:
     client = Client(answer=None)
     limit = 1000
@@ -294,6 +316,12 @@ def test_drain_need_not_wait_for_the_peer() -> None:
     client.connection.end_drain()
     assert [each.type for each in client.read()] == [h2.GOAWAY, h2.PING, h2.GOAWAY]
     assert client.connection.finished
+
+
+def test_ping_acknowledgement_that_nobody_asked_for_does_not_end_the_service() -> None:
+    client = Client()
+    client.send(frame(h2.PING, h2.ACK, 0, b"draining"))
+    assert client.answer_in(client.send(client.call(1)), 1).trailers == {b"grpc-status": b"0"}
 
 
 def test_goaway_of_the_client_lets_its_calls_end() -> None:

@@ -20,8 +20,16 @@ def body_sizes(frames: list[Frame], stream_id: int = 1) -> list[int]:
 
 
 def test_answer_larger_than_a_frame_is_cut() -> None:
-    client = Client(lambda _: bytes(40_000))
-    assert body_sizes(client.send(client.call(1))) == [16_384, 16_384, 40_005 - 2 * 16_384]
+    client = Client(lambda size: bytes(int(size)))
+    assert body_sizes(client.send(client.call(1, b"40000"))) == [16_384, 16_384, 40_005 - 2 * 16_384]
+    assert body_sizes(client.send(client.call(3, b"16380")), 3) == [16_384, 1]
+    assert body_sizes(client.send(client.call(5, b"379")), 5) == [384]
+
+
+def test_answers_share_the_connection_window() -> None:
+    client = Client(lambda _: bytes(10_000 - 5))
+    sizes = [sum(body_sizes(client.send(client.call(stream_id)), stream_id)) for stream_id in range(1, 17, 2)]
+    assert sizes == [10_000] * 6 + [5_535, 0]
 
 
 def test_answer_waits_for_the_connection_window_and_goes_on_where_it_was() -> None:
@@ -74,6 +82,13 @@ def test_settings_that_overflow_a_stream_window_end_the_connection() -> None:
     assert client.goaway(frames) is ErrorCode.FLOW_CONTROL_ERROR
 
 
+def test_reserved_bit_of_an_increment_is_ignored() -> None:
+    """RFC 9113 section 6.9."""
+    client = Client(lambda _: bytes(100), hello=h2.PREFACE + settings((Setting.INITIAL_WINDOW_SIZE, 0)))
+    client.send(client.call(1))
+    assert body_sizes(client.send(window_update(1, (1 << 31) + 7))) == [7]
+
+
 def test_stream_without_a_window_does_not_hold_up_the_others() -> None:
     client = Client(answer=None, hello=h2.PREFACE + settings((Setting.INITIAL_WINDOW_SIZE, 0)))
     frames = client.send(client.call(1), client.call(3), window_update(3, 100))
@@ -112,12 +127,15 @@ def granted(frames: list[Frame]) -> int:
     return sum(each.number for each in frames if each.type == h2.WINDOW_UPDATE and each.stream_id == 0)
 
 
-def test_connection_window_is_opened_again_in_few_large_steps() -> None:
-    client = Client()
-    client.send(window_update(0, 1 << 30))
-    sent, updates, grant = 0, 0, CONNECTION_WINDOW
+@pytest.mark.parametrize("remembered", [False, True])
+def test_connection_window_is_opened_again_in_few_large_steps(*, remembered: bool) -> None:
+    client = Client(lambda _: b"")
     assert granted(client.greeting) + 65_535 == CONNECTION_WINDOW
-    for stream_id in range(1, 5001, 2):
+    client.send(window_update(0, 1 << 30), client.headers(1), reset(1))
+    if remembered:
+        client.forget_table()
+    sent, updates, grant = 0, 0, CONNECTION_WINDOW
+    for stream_id in range(3, 2403, 2):
         frames = client.send(client.headers(stream_id), data(stream_id, message(bytes(16_000))))
         updates += sum(each.type == h2.WINDOW_UPDATE for each in frames)
         sent += 16_005
