@@ -1,8 +1,10 @@
 """The whole story of one request. Synchronous, without I/O and without a clock of its own."""
 
 from collections.abc import Callable
+from hashlib import sha256
 from typing import NamedTuple, Protocol
 
+from authz_service.caller import Caller, Encode, Introduction
 from authz_service.errors import (
     AccessRefused,
     Reason,
@@ -11,20 +13,23 @@ from authz_service.errors import (
     TokenRefused,
     UnknownKeyId,
 )
-from authz_service.model import Allow, Decision, Deny, HttpRequest, Mode, VerifiedToken
+from authz_service.model import Allow, Decision, Deny, HttpRequest, Identity, Mode
 from authz_service.policy.loader import Policy
 from authz_service.policy.path import split_target
 from authz_service.policy.rollout import effective_mode
 from authz_service.policy.routes import Match, Rule
 from authz_service.response.challenge import deny
-from authz_service.response.identity_headers import CONTRACT_HEADER, SHADOW_HEADER, IdentityHeaders, is_identity_header
+from authz_service.response.identity_headers import CONTRACT_HEADER, SHADOW_HEADER, is_identity_header
 from authz_service.token.extractor import bearer_token
+from authz_service.token.verified import VerifiedTokens
+from authz_service.token.verifier import VerifiedToken
 
 
 class Verifier(Protocol):
     """Turns a bearer token into a verified one; see :class:`authz_service.token.verifier.TokenVerifier`."""
 
     def verify(self, token: str, now: float) -> VerifiedToken: ...  # noqa: D102
+    def vouches(self, token: VerifiedToken, now: float) -> bool: ...  # noqa: D102
 
 
 class Limits(NamedTuple):
@@ -33,34 +38,45 @@ class Limits(NamedTuple):
     max_token_bytes: int = 8192
     max_injected_bytes: int = 8192
     forward_authorization: bool = False
+    cache_entries: int = 50_000
+    cache_bytes: int = 64 * 1024 * 1024
 
 
 class _Findings:
     """What is known about a request so far; a refusal half-way is answered with as much."""
 
-    __slots__ = ("rule", "token")
+    __slots__ = ("caller", "rule")
 
     def __init__(self) -> None:
         self.rule: Rule | None = None
-        self.token: VerifiedToken | None = None
+        self.caller: Caller | None = None
 
 
 class Authorizer:
     """Decides requests by a policy and verified tokens.
 
+    :param encode: renders an identity once, for all the answers that will carry it.
     :param clock: Unix seconds.
     """
 
-    def __init__(self, policy: Policy, verifier: Verifier, limits: Limits, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, policy: Policy, verifier: Verifier, limits: Limits, clock: Callable[[], float], encode: Encode
+    ) -> None:
         self._verifier = verifier
         self._limits = limits
         self._clock = clock
-        self.use_policy(policy)
+        self._encode = encode
+        self.remembered: VerifiedTokens[Caller] = VerifiedTokens(limits.cache_entries, limits.cache_bytes)
+        self.policy = policy
+        self._introduction = self._introduce(policy)
 
     def use_policy(self, policy: Policy) -> None:
         """Decide by this policy from the next request on."""
+        introduction = self._introduce(policy)
+        if introduction.says != self._introduction.says:
+            self.remembered.clear()  # who was introduced by the old one
         self.policy = policy
-        self._identity = IdentityHeaders(policy.identity_headers, self._limits.max_injected_bytes)
+        self._introduction = introduction
 
     def authorize(self, request: HttpRequest, *, after_refresh: bool = False) -> Decision:
         """Allow or deny.
@@ -93,10 +109,10 @@ class Authorizer:
         if match.rule.public:
             return self._allow(Reason.PUBLIC, request, findings)
         token = bearer_token(request.headers, self._limits.max_token_bytes)
-        findings.token = self._verifier.verify(token, self._clock())
+        findings.caller = caller = self._caller(token)
         if match.rule.requirement is not None:
-            match.rule.requirement.check(findings.token.claims, match.params)
-            return self._allow(Reason.ALLOWED, request, findings, self._identity.render(findings.token.claims))
+            match.rule.requirement.check(caller.claims, match.params)
+            return self._allow(Reason.ALLOWED, request, findings, caller.identity())
         raise AccessRefused(Reason.NO_MATCHING_RULE, "No rule permits this request.")
 
     def _match(self, request: HttpRequest, segments: tuple[str, ...]) -> Match:
@@ -105,45 +121,67 @@ class Authorizer:
             raise AccessRefused(Reason.NO_MATCHING_RULE, "No rule permits this request.")
         return match
 
+    def _caller(self, token: str) -> Caller:
+        """Who this token speaks for: remembered, if it would be verified again now, or verified."""
+        now = self._clock()
+        digest = sha256(token.encode()).digest()
+        caller = self.remembered.get(digest)
+        if caller is not None:
+            if self._verifier.vouches(caller.token, now):
+                return caller
+            self.remembered.forget(digest)
+        caller = self._introduction.of(self._verifier.verify(token, now))
+        self.remembered.put(digest, caller)
+        return caller
+
     def _mode(self, findings: _Findings) -> Mode:
-        rule, token = findings.rule, findings.token
+        rule, caller = findings.rule, findings.caller
         if rule is None:
             return self.policy.default_mode
-        return effective_mode(rule.mode, rule.enforce_percent, token.claims.subject if token else "")
+        return effective_mode(rule.mode, rule.enforce_percent, caller.claims.subject if caller else "")
 
     def _allow(
-        self, reason: Reason, request: HttpRequest, findings: _Findings, identity: tuple[tuple[str, str], ...] = (),
+        self, reason: Reason, request: HttpRequest, findings: _Findings, identity: Identity | None = None,
+        shadow: tuple[tuple[str, str], ...] = (),
     ) -> Allow:
         """Every allow sets the contract header and removes each identity header that it does not set."""
+        identity = identity or self._introduction.nobody
         spoofed = [name.lower() for name, _ in request.headers if is_identity_header(name)]
-        set_headers = (*identity, CONTRACT_HEADER)
-        unspoken = {*spoofed, *self._identity.reserved}.difference(name for name, _ in set_headers)
-        if not self._limits.forward_authorization:
-            unspoken.add("authorization")
-        rule, token = findings.rule, findings.token
+        remove = identity.unspoken if not spoofed and not shadow else self._unspoken(identity, spoofed, shadow)
+        rule, caller = findings.rule, findings.caller
         return Allow(
-            reason=reason, rule=rule.name if rule else "", mode=self._mode(findings), set_headers=set_headers,
-            remove_headers=tuple(sorted(unspoken)), spoofed_headers=len(spoofed),
-            subject=token.claims.subject if token else "", kid=token.kid if token else "",
+            reason, rule.name if rule else "", self._mode(findings), (CONTRACT_HEADER, *shadow), remove, len(spoofed),
+            caller.claims.subject if caller else "", caller.token.kid if caller else "", identity,
         )  # fmt: skip
+
+    def _unspoken(self, identity: Identity, spoofed: list[str], shadow: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
+        spoken = self._introduction.reserved.difference(identity.unspoken).union(name for name, _ in shadow)
+        return tuple(sorted({*identity.unspoken, *spoofed} - spoken))
 
     def _would_deny(self, refused: Refused, request: HttpRequest, findings: _Findings) -> Allow:
         """Shadow: let through what would be denied, say so, and inject a valid identity all the same."""
-        warning = (SHADOW_HEADER, f"would-deny; reason={refused.reason}")
-        return self._allow(refused.reason, request, findings, (*self._identity_if_any(findings.token), warning))
-
-    def _identity_if_any(self, token: VerifiedToken | None) -> tuple[tuple[str, str], ...]:
-        try:
-            return self._identity.render(token.claims) if token else ()
-        except Refused:
-            return ()  # what no header can carry is left out whole
+        warning = ((SHADOW_HEADER, f"would-deny; reason={refused.reason}"),)
+        return self._allow(refused.reason, request, findings, _identity_if_any(findings.caller), warning)
 
     def _deny(self, refused: Refused, request: HttpRequest, findings: _Findings) -> Deny:
-        rule, token = findings.rule, findings.token
+        rule, caller = findings.rule, findings.caller
         return deny(
             refused, rule=rule.name if rule else "", mode=Mode.ENFORCE, request_id=request.request_id,
-            subject=token.claims.subject if token else "", kid=token.kid if token else "",
+            subject=caller.claims.subject if caller else "", kid=caller.token.kid if caller else "",
         )  # fmt: skip
+
+    def _introduce(self, policy: Policy) -> Introduction:
+        limits = self._limits
+        return Introduction(
+            policy, limits.max_injected_bytes, self._encode, forward_authorization=limits.forward_authorization
+        )
+
+
+def _identity_if_any(caller: Caller | None) -> Identity | None:
+    try:
+        return caller.identity() if caller else None
+    except Refused:
+        return None  # what no header can carry is left out whole
 
 
 def _is_preflight(request: HttpRequest) -> bool:

@@ -170,6 +170,14 @@ class Config(BaseModel):
         8192, alias="AUTHZ_MAX_INJECTED_BYTES", ge=256, le=57344,
         description="cap on all injected headers together",
     )
+    token_cache_entries: int = Field(
+        50_000, alias="AUTHZ_TOKEN_CACHE_ENTRIES", ge=0, le=10_000_000,
+        description="how many verified tokens are remembered",
+    )
+    token_cache_bytes: int = Field(
+        64 * 1024 * 1024, alias="AUTHZ_TOKEN_CACHE_BYTES", ge=0, le=2**40,
+        description="how much memory they may take, about",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", alias="AUTHZ_LOG_LEVEL",
         description="`debug`, `info`, `warning` or `error`",

@@ -56,28 +56,34 @@ class Claims:
             raise TypeError("verified claims are read-only")
 
 
-@dataclass(frozen=True, slots=True)
-class VerifiedToken:
-    """A token that was accepted, and the key that vouches for it."""
+class Identity(NamedTuple):
+    """What one caller is announced as, encoded once for all the answers that carry it, as the transport likes it."""
 
-    claims: Claims
-    kid: str
-    algorithm: str
+    unspoken: tuple[str, ...] = ()
+    """Names of headers that it could have and has not; sorted."""
+    headers: bytes = b""
+    """Set on the request."""
+    metadata: bytes = b""
+    """``sub`` and ``kid``, for the access log."""
 
 
-@dataclass(frozen=True, slots=True)
-class Allow:
-    """Let the request through, with these headers set and those removed."""
+class Allow(NamedTuple):
+    """Let the request through, with these headers set and those removed.
+
+    A named tuple for the same reason as :class:`HttpRequest`.
+    """
 
     reason: Reason
     rule: str
     mode: Mode
     set_headers: tuple[tuple[str, str], ...] = ()
+    """Beside those of the identity."""
     remove_headers: tuple[str, ...] = ()
     spoofed_headers: int = 0
     """How many ``x-auth-*`` headers the client sent."""
     subject: str = ""
     kid: str = ""
+    identity: Identity = Identity()
 
 
 @dataclass(frozen=True, slots=True)

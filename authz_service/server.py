@@ -24,6 +24,7 @@ from authz_service.policy.loader import Policy
 from authz_service.policy_file import PolicyFile, watch
 from authz_service.token.claims import ClaimRules
 from authz_service.token.verifier import TokenVerifier
+from authz_service.transport.check import encode_identity
 from authz_service.transport.check_service import CheckService
 from authz_service.transport.grpcio_server import GrpcioServer
 
@@ -52,7 +53,8 @@ class Service:
         self._ring = _key_ring(config, self._metrics)
         self._metrics.watch_keys(self._ring)
         self._keys = KeyRings({config.issuer: self._ring})
-        self._authorizer = Authorizer(policy, self._verifier(), _limits(config), time.time)
+        self._authorizer = Authorizer(policy, self._verifier(), _limits(config), time.time, encode_identity)
+        self._metrics.watch_cache(self._authorizer.remembered)
         self._check = CheckService(self._authorizer, self._keys, self._metrics, time.perf_counter)
         self._reload = asyncio.Event()
 
@@ -155,7 +157,10 @@ class Service:
 
 
 def _limits(config: Config) -> Limits:
-    return Limits(config.max_token_bytes, config.max_injected_bytes, config.forward_authorization)
+    return Limits(
+        config.max_token_bytes, config.max_injected_bytes, config.forward_authorization, config.token_cache_entries,
+        config.token_cache_bytes,
+    )  # fmt: skip
 
 
 def _key_ring(config: Config, metrics: Metrics) -> KeyRing:

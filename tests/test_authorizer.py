@@ -1,5 +1,6 @@
 """One request's story: which refusal comes first, and what every allow sets and removes."""
 
+from ast import literal_eval
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -7,9 +8,12 @@ from typing import Any
 import pytest
 
 from authz_service.authorizer import Authorizer, Limits
+from authz_service.caller import Headers
 from authz_service.errors import Reason, Refused, TokenRefused, Unavailable, UnknownKeyId
-from authz_service.model import Allow, Claims, Decision, Deny, HttpRequest, Mode, VerifiedToken
+from authz_service.model import Allow, Claims, Decision, Deny, HttpRequest, Mode
 from authz_service.policy.loader import parse_policy
+from authz_service.token.jws import VerificationKey
+from authz_service.token.verifier import VerifiedToken
 
 POLICY = """
 version: 1
@@ -24,6 +28,8 @@ rules:
   - {name: cors, match: {path: /cors}, require: {authenticated: true}, cors_preflight: true}
 """
 
+KEY = VerificationKey("key-1", frozenset({"RS256"}), "thumbprint", {})
+
 PREFLIGHT = (("origin", "https://app.example.com"), ("access-control-request-method", "POST"))
 
 
@@ -33,7 +39,11 @@ def verified(**payload: Any) -> VerifiedToken:
         "http://issuer", "user-1", 1_700_000_000, frozenset(payload["permissions"]), frozenset(payload["roles"]),
         MappingProxyType(payload),
     )  # fmt: skip
-    return VerifiedToken(claims, "key-1", "RS256")
+    return VerifiedToken(claims, KEY, "RS256")
+
+
+def encode(headers: Headers, subject: str, kid: str) -> tuple[bytes, bytes]:
+    return repr(headers).encode(), repr((subject, kid)).encode()
 
 
 class Verifier:
@@ -41,7 +51,12 @@ class Verifier:
 
     def __init__(self, outcome: VerifiedToken | Exception) -> None:
         self.outcome = outcome
+        self.vouching = True
         self.asked: list[str] = []
+
+    def vouches(self, _token: VerifiedToken, now: float) -> bool:
+        assert now == 1_600_000_000
+        return self.vouching
 
     def verify(self, token: str, now: float) -> VerifiedToken:
         assert now == 1_600_000_000
@@ -54,7 +69,12 @@ class Verifier:
 def authorizer(
     outcome: VerifiedToken | Exception, limits: Limits | None = None, policy: str = POLICY
 ) -> Authorizer:
-    return Authorizer(parse_policy(policy), Verifier(outcome), limits or Limits(), lambda: 1_600_000_000)
+    return Authorizer(parse_policy(policy), Verifier(outcome), limits or Limits(), lambda: 1_600_000_000, encode)
+
+
+def remembering(outcome: VerifiedToken | Exception | None = None) -> tuple[Authorizer, Verifier]:
+    verifier = Verifier(outcome or verified())
+    return Authorizer(parse_policy(POLICY), verifier, Limits(), lambda: 1_600_000_000, encode), verifier
 
 
 def request(
@@ -72,7 +92,9 @@ def decide(
 
 def injected(decision: Decision) -> Mapping[str, str]:
     assert isinstance(decision, Allow)
-    return dict(decision.set_headers)
+    identity = literal_eval(decision.identity.headers.decode()) if decision.identity.headers else ()
+    assert len({name for name, _ in (*identity, *decision.set_headers)}) == len(identity) + len(decision.set_headers)
+    return dict((*identity, *decision.set_headers))
 
 
 class TestAllow:
@@ -101,7 +123,7 @@ class TestAllow:
     def test_every_identity_header_of_the_client_is_removed_or_overwritten(self, path: str, name: str) -> None:
         decision = decide(path, (name, "admin"), (name, "root"))
         assert isinstance(decision, Allow)
-        assert name.lower() in {*decision.remove_headers, *(header for header, _ in decision.set_headers)}
+        assert name.lower() in {*decision.remove_headers, *injected(decision)}
         assert decision.spoofed_headers == 2
 
     def test_identity_headers_that_are_not_set_are_removed_whether_seen_or_not(self) -> None:
@@ -114,7 +136,7 @@ class TestAllow:
         """Envoy removes after it sets: such a name would reach nobody."""
         decision = decide("/groups", ("x-auth-sub", "root"), ("X_AUTH_SUB", "root"))
         assert isinstance(decision, Allow)
-        assert not {name for name, _ in decision.set_headers} & set(decision.remove_headers)
+        assert not injected(decision).keys() & set(decision.remove_headers)
         assert "x_auth_sub" in decision.remove_headers
 
     def test_the_token_ends_here_unless_it_is_asked_for(self) -> None:
@@ -234,3 +256,64 @@ def test_a_new_policy_decides_from_the_next_request_on() -> None:
     assert isinstance(gate.authorize(request("/groups")), Allow)
     gate.use_policy(parse_policy("version: 1\nrules: []\n"))
     assert gate.authorize(request("/groups")).reason is Reason.NO_MATCHING_RULE
+
+
+class TestMemory:
+    def test_a_token_that_the_verifier_still_vouches_for_is_not_verified_again(self) -> None:
+        gate, verifier = remembering()
+        first, second = gate.authorize(request("/groups")), gate.authorize(request("/groups"))
+        assert first == second
+        assert len(verifier.asked) == 1
+
+    def test_one_that_it_does_not_vouch_for_any_more_is_verified_again(self) -> None:
+        gate, verifier = remembering()
+        gate.authorize(request("/groups"))
+        verifier.vouching = False
+        verifier.outcome = TokenRefused(Reason.TOKEN_EXPIRED, "A sentence.")
+        assert gate.authorize(request("/groups")).reason is Reason.TOKEN_EXPIRED
+        assert len(gate.remembered) == 0
+
+    def test_a_remembered_token_is_held_against_each_rule_anew(self) -> None:
+        gate, _ = remembering()
+        assert isinstance(gate.authorize(request("/groups")), Allow)
+        assert gate.authorize(request("/orgs/org-1/x")).reason is Reason.ROLE_DENIED
+
+    def test_what_a_rule_compares_with_the_path_is_remembered(self) -> None:
+        gate, verifier = remembering(verified(roles=["admin"]))
+        for _ in range(2):
+            assert isinstance(gate.authorize(request("/orgs/org-1/x")), Allow)
+            assert gate.authorize(request("/orgs/org-2/x")).reason is Reason.PARAM_MISMATCH
+        assert len(verifier.asked) == 1
+
+    def test_a_refused_token_is_not_remembered(self) -> None:
+        gate, verifier = remembering(TokenRefused(Reason.SIGNATURE_INVALID, "A sentence."))
+        for _ in range(2):
+            assert gate.authorize(request("/groups")).reason is Reason.SIGNATURE_INVALID
+        assert len(verifier.asked) == 2
+
+    def test_claims_that_no_header_can_carry_are_refused_each_time(self) -> None:
+        gate, verifier = remembering(verified(username="a\nb"))
+        for _ in range(2):
+            assert gate.authorize(request("/groups")).reason is Reason.CLAIMS_INVALID
+        assert len(verifier.asked) == 1
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            pytest.param("version: 1", "version: 1\nclaims_to_headers: {sub: x-auth-who}", id="headers"),
+            pytest.param("{org_id: org_id}", "{sub: org_id}", id="claims that rules compare"),
+        ],
+    )
+    def test_a_policy_that_introduces_otherwise_forgets_who_was_introduced(self, old: str, new: str) -> None:
+        gate, verifier = remembering()
+        gate.authorize(request("/groups"))
+        gate.use_policy(parse_policy(POLICY.replace(old, new)))
+        gate.authorize(request("/groups"))
+        assert len(verifier.asked) == 2
+
+    def test_a_policy_that_introduces_as_before_forgets_nobody(self) -> None:
+        gate, verifier = remembering()
+        gate.authorize(request("/groups"))
+        gate.use_policy(parse_policy(POLICY.replace("mode: shadow", "mode: enforce")))
+        gate.authorize(request("/groups"))
+        assert len(verifier.asked) == 1

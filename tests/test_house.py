@@ -15,7 +15,8 @@ FLOORS = (
     ("model",),
     ("token", "policy", "response"),
     ("config",),
-    ("authorizer", "policy_file"),
+    ("caller", "policy_file"),
+    ("authorizer",),
     ("keys",),
     ("observability",),
     ("transport",),
@@ -25,7 +26,7 @@ FLOORS = (
 )
 """From the ground up. Rooms of one floor do not know each other."""
 
-CORE = ("errors", "model", "token", "policy", "response", "authorizer")
+CORE = ("errors", "model", "token", "policy", "response", "caller", "authorizer")
 IO = frozenset({
     "aiohttp", "asyncio", "grpc", "os", "pathlib", "prometheus_client", "random", "signal", "socket", "ssl",
     "subprocess", "threading", "time", "urllib.request", "uvloop",

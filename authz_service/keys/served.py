@@ -91,7 +91,8 @@ class ServedKeys:
         new = key_set.keys
         withdrawn = frozenset(kid for kid, key in self._keys.items() if not _same(key, new.get(kid)))
         self._last_used = {kid: used for kid, used in self._last_used.items() if kid not in withdrawn}
-        self._keys = new
+        # A key that is still the same stays the same object: tokens that it vouched for are known by it.
+        self._keys = {kid: key if kid in withdrawn else self._keys.get(kid, key) for kid, key in new.items()}
         self._good_at = good_at
         self._usable_until = good_at + self._max_stale_seconds
         return withdrawn

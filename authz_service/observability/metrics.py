@@ -15,7 +15,8 @@ from prometheus_client.registry import Collector
 
 from authz_service.errors import Reason, TokenRefused
 from authz_service.keys.jwk import KeySet
-from authz_service.model import Allow, Decision, Mode, VerifiedToken
+from authz_service.model import Allow, Decision, Mode
+from authz_service.token.verifier import VerifiedToken
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -32,6 +33,19 @@ class Verifier(Protocol):
     """What :class:`TimedVerifier` wraps."""
 
     def verify(self, token: str, now: float) -> VerifiedToken: ...  # noqa: D102
+    def vouches(self, token: VerifiedToken, now: float) -> bool: ...  # noqa: D102
+
+
+class CacheFigures(Protocol):
+    """What the memory of verified tokens tells at scrape time."""
+
+    hits: int
+    misses: int
+    evictions: int
+
+    def __len__(self) -> int: ...
+    @property
+    def size(self) -> int: ...  # noqa: D102
 
 
 class KeyRingFigures(Protocol):
@@ -104,6 +118,10 @@ class Metrics:
         """Show the state of the key set at each scrape."""
         self.registry.register(_Figures(lambda: _key_families(keys)))
 
+    def watch_cache(self, cache: CacheFigures) -> None:
+        """Show the memory of verified tokens at each scrape."""
+        self.registry.register(_Figures(lambda: _cache_families(cache)))
+
     def render(self) -> bytes:
         """The page that Prometheus scrapes."""
         return generate_latest(self.registry)
@@ -150,12 +168,13 @@ class Metrics:
 
 
 class TimedVerifier:
-    """A verifier that records how long each token took."""
+    """A verifier that records how long each token took; those that it only vouches for again take none."""
 
     def __init__(self, verifier: Verifier, durations: Durations, timer: Callable[[], float]) -> None:
         self._verifier = verifier
         self._durations = durations
         self._timer = timer
+        self.vouches = verifier.vouches
 
     def verify(self, token: str, now: float) -> VerifiedToken:
         """Verify, and observe the time also when it is refused."""
@@ -198,3 +217,12 @@ def _key_families(keys: KeyRingFigures) -> Iterator[Metric]:
         if (used := keys.last_used(kid)) is not None:
             last_used.add_metric([kid], used)
     yield last_used
+
+
+def _cache_families(cache: CacheFigures) -> Iterator[Metric]:
+    prefix = "authz_verified_token_cache"
+    yield CounterMetricFamily(f"{prefix}_hits", "Tokens that were remembered.", value=cache.hits)
+    yield CounterMetricFamily(f"{prefix}_misses", "Tokens that were not.", value=cache.misses)
+    yield CounterMetricFamily(f"{prefix}_evictions", "Tokens forgotten to make room.", value=cache.evictions)
+    yield GaugeMetricFamily(f"{prefix}_entries", "Tokens remembered now.", value=len(cache))
+    yield GaugeMetricFamily(f"{prefix}_bytes", "What they take, about.", value=cache.size)

@@ -1,12 +1,16 @@
 """A bearer token -> a verified one: header, key by issuer and kid, signature, claims, in this order."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
 from typing import Protocol
 
 from authz_service.errors import Reason, TokenRefused
-from authz_service.model import VerifiedToken
+from authz_service.model import Claims
 from authz_service.token.claims import ClaimRules, unverified_issuer, verify_claims
-from authz_service.token.jws import VerificationKey, parse_compact
+from authz_service.token.jws import UnverifiedJws, VerificationKey, parse_compact
+
+MAX_FORGERIES = 4096
 
 
 class KeySource(Protocol):
@@ -20,6 +24,24 @@ class KeySource(Protocol):
         """
         ...
 
+    def mark_used(self, issuer: str, kid: str) -> None:
+        """A token was accepted by this key."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedToken:
+    """A token that was accepted, and the key that vouches for it."""
+
+    claims: Claims
+    key: VerificationKey
+    algorithm: str
+
+    @property
+    def kid(self) -> str:
+        """The key's id."""
+        return self.key.kid
+
 
 class TokenVerifier:
     """Accepts a token only if one of our issuers signed it, for us, for now.
@@ -32,6 +54,7 @@ class TokenVerifier:
         self._keys = keys
         self._issuers = dict(issuers)
         self._algorithms = algorithms
+        self._forgeries: dict[bytes, VerificationKey] = {}
 
     def verify(self, token: str, now: float) -> VerifiedToken:
         """Verify a compact JWS at ``now``, in Unix seconds.
@@ -48,7 +71,34 @@ class TokenVerifier:
         key = self._keys.key(issuer, unverified.kid)
         if unverified.algorithm not in key.algorithms:
             raise TokenRefused(Reason.ALGORITHM_NOT_ALLOWED, "The access token's key is not for its algorithm.")
-        if not key.verify(unverified):
+        if not self._signed(token, unverified, key):
             raise TokenRefused(Reason.SIGNATURE_INVALID, "The access token's signature is not valid.")
         claims = verify_claims(unverified.unverified_payload, rules, now)
-        return VerifiedToken(claims, kid=key.kid, algorithm=unverified.algorithm)
+        self._keys.mark_used(issuer, key.kid)
+        return VerifiedToken(claims, key, unverified.algorithm)
+
+    def vouches(self, token: VerifiedToken, now: float) -> bool:
+        """Whether a token that was verified before would be again: its key is in the set and it has not expired.
+
+        :raises Unavailable: as :meth:`verify`.
+        :raises UnknownKeyId: as :meth:`verify`.
+        """
+        issuer = token.claims.issuer
+        if self._keys.key(issuer, token.key.kid) is not token.key:
+            return False
+        if now >= token.claims.expires_at + self._issuers[issuer].leeway_seconds:
+            return False
+        self._keys.mark_used(issuer, token.key.kid)
+        return True
+
+    def _signed(self, token: str, unverified: UnverifiedJws, key: VerificationKey) -> bool:
+        """A signature that was bad once is bad: sent again, it costs a digest instead of a verification."""
+        digest = sha256(token.encode()).digest()
+        if self._forgeries.get(digest) is key:
+            return False
+        if key.verify(unverified):
+            return True
+        if len(self._forgeries) >= MAX_FORGERIES:
+            self._forgeries.clear()
+        self._forgeries[digest] = key
+        return False

@@ -9,12 +9,13 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from google.protobuf.message import DecodeError
+from google.protobuf.struct_pb2 import Struct
 
 from authz_service._pb.attribute_context_pb2 import AttributeContext
 from authz_service._pb.external_auth_pb2 import CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse
-from authz_service._pb.messages_pb2 import HeaderValueOption
+from authz_service._pb.messages_pb2 import HeaderValueOption, Status
 from authz_service.errors import InternalError, Reason, RequestRefused
-from authz_service.model import Allow, Decision, Deny, HttpRequest
+from authz_service.model import Allow, Decision, Deny, HttpRequest, Mode
 from authz_service.response.challenge import deny
 
 OK, INVALID_ARGUMENT, PERMISSION_DENIED, INTERNAL, UNAVAILABLE, UNAUTHENTICATED = 0, 3, 7, 13, 14, 16
@@ -25,10 +26,18 @@ FIRST_SERVER_ERROR = 500
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """RFC 9110 section 5.6.2, what a header name is made of."""
-KNOWN_NAMES = 1024
+KNOWN = 1024
+"""How many encoded parts are kept, of each kind; what clients choose can push out the others, and no more."""
+
+# Tags of CheckResponse's fields: number << 3 | 2 (length-delimited).
+OK_RESPONSE = bytes([CheckResponse.OK_RESPONSE_FIELD_NUMBER << 3 | 2])
+DYNAMIC_METADATA = bytes([CheckResponse.DYNAMIC_METADATA_FIELD_NUMBER << 3 | 2])
+
+Headers = tuple[tuple[str, str], ...]
 
 parse = CheckRequest.FromString
 OVERWRITE = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+OK_STATUS = CheckResponse(status=Status(code=OK)).SerializeToString()
 log = logging.getLogger(__name__)
 
 
@@ -95,19 +104,75 @@ def _defect(decision: Decision) -> Deny:
 
 
 def _write_allow(allow: Allow) -> bytes:
-    """Depends on nothing but the decision: equal decisions have equal answers, so an answer may be kept."""
-    answer = CheckResponse()
-    answer.status.code = OK
-    response = answer.ok_response
-    _set_headers(response, allow.set_headers)
-    # Envoy removes after it sets: a name in both lists would reach nobody.
-    written = {name.lower() for name, _ in allow.set_headers}
-    # Names to remove are the client's own words. Envoy holds no header whose name is no token: nothing to remove there.
-    response.headers_to_remove.extend(
-        name for name in allow.remove_headers if name.lower() not in written and TOKEN.fullmatch(name)
-    )
-    _describe(answer, allow)
-    return answer.SerializeToString()
+    """Put together from parts that were encoded before: the fields of a message may follow each other in any order."""
+    identity = allow.identity
+    response = identity.headers + _constant_headers(allow.set_headers)
+    response += _encode_removals(allow.remove_headers, allow.set_headers)
+    metadata = _encode_verdict(allow.reason, allow.rule, allow.mode)
+    metadata += identity.metadata or _encode_who(allow.subject, allow.kid)
+    return OK_STATUS + _delimited(OK_RESPONSE, response) + _delimited(DYNAMIC_METADATA, metadata)
+
+
+def encode_identity(headers: Headers, subject: str, kid: str) -> tuple[bytes, bytes]:
+    """One caller's part of each answer, see :class:`authz_service.model.Identity`.
+
+    :raises InternalError: for headers that are none; the rooms below have refused them.
+    """
+    try:
+        return _encode_headers(headers), _encode_who(subject, kid)
+    except _Unwritable as unwritable:
+        log.error("A caller cannot be announced: %s.", unwritable)  # noqa: TRY400 - as above
+        raise InternalError(Reason.INTERNAL_ERROR, "Internal error.") from None
+
+
+def _encode_headers(headers: Headers) -> bytes:
+    """``OkHttpResponse`` with these headers."""
+    response = OkHttpResponse()
+    _set_headers(response, headers)
+    return response.SerializeToString()
+
+
+_constant_headers = lru_cache(KNOWN)(_encode_headers)
+
+
+@lru_cache(KNOWN)
+def _encode_removals(names: tuple[str, ...], set_headers: Headers) -> bytes:
+    """``OkHttpResponse`` with ``headers_to_remove``.
+
+    Names to remove are the client's own words. Envoy holds no header whose name is no token: nothing to remove there.
+    And it removes after it sets: a name in both lists would reach nobody.
+    """
+    written = {name.lower() for name, _ in set_headers}
+    removed = [name for name in names if name.lower() not in written and TOKEN.fullmatch(name)]
+    return OkHttpResponse(headers_to_remove=removed).SerializeToString()
+
+
+@lru_cache(KNOWN)
+def _encode_verdict(reason: Reason, rule: str, mode: Mode) -> bytes:
+    return _encode_metadata(reason=reason, rule=_printable(rule), mode=mode)
+
+
+def _encode_who(subject: str, kid: str) -> bytes:
+    return _encode_metadata(sub=_printable(subject), kid=_printable(kid))
+
+
+def _encode_metadata(**fields: str) -> bytes:
+    """``google.protobuf.Struct``, for Envoy's access log."""
+    struct = Struct()
+    for name, text in fields.items():
+        struct.fields[name].string_value = text
+    return struct.SerializeToString()
+
+
+def _delimited(tag: bytes, message: bytes) -> bytes:
+    """A field of a message that is a message: tag, length as a varint, content (protobuf's encoding guide)."""
+    length = len(message)
+    varint = bytearray()
+    while length > 0x7F:  # noqa: PLR2004 - seven bits a byte
+        varint.append(length & 0x7F | 0x80)
+        length >>= 7
+    varint.append(length)
+    return tag + varint + message
 
 
 def _write_deny(denial: Deny) -> bytes:
@@ -121,8 +186,8 @@ def _write_deny(denial: Deny) -> bytes:
     response.status.code = denial.status
     response.body = denial.body.encode("utf-8", "backslashreplace").decode("utf-8")  # less lone surrogates
     _set_headers(response, denial.headers)
-    _describe(answer, denial)
-    return answer.SerializeToString()
+    metadata = _encode_verdict(denial.reason, denial.rule, denial.mode) + _encode_who(denial.subject, denial.kid)
+    return answer.SerializeToString() + _delimited(DYNAMIC_METADATA, metadata)
 
 
 def _set_headers(response: OkHttpResponse | DeniedHttpResponse, headers: Iterable[tuple[str, str]]) -> None:
@@ -136,7 +201,7 @@ def _set_headers(response: OkHttpResponse | DeniedHttpResponse, headers: Iterabl
         header.value = _value(name, value)
 
 
-@lru_cache(KNOWN_NAMES)
+@lru_cache(KNOWN)
 def _name(name: str) -> str:
     if TOKEN.fullmatch(name):
         return name
@@ -151,16 +216,6 @@ def _value(name: str, value: str) -> str:
     if value.isascii() and value.isprintable() and value == value.strip(" "):
         return value
     raise _Unwritable(f"the value of {name} cannot be a header's")
-
-
-def _describe(answer: CheckResponse, decision: Decision) -> None:
-    """Say why, for Envoy's access log."""
-    fields = answer.dynamic_metadata.fields
-    fields["reason"].string_value = decision.reason
-    fields["rule"].string_value = _printable(decision.rule)
-    fields["sub"].string_value = _printable(decision.subject)
-    fields["kid"].string_value = _printable(decision.kid)
-    fields["mode"].string_value = decision.mode
 
 
 def _printable(text: str) -> str:

@@ -8,7 +8,7 @@ from authz_service.authorizer import Authorizer, Limits
 from authz_service.model import HttpRequest
 from authz_service.observability.metrics import Metrics
 from authz_service.policy.loader import parse_policy
-from authz_service.transport.check import read_check_request
+from authz_service.transport.check import encode_identity, read_check_request
 from authz_service.transport.check_service import CheckService
 from tests.fuzz.issuer import GOOD_TOKEN, verifier
 from tests.support.check_requests import Answer, read_answer
@@ -48,8 +48,8 @@ class _NoRefresh:
 
 
 SERVICE = CheckService(
-    Authorizer(parse_policy(POLICY), verifier(), Limits(max_token_bytes=2048), lambda: NOW), _NoRefresh(), Metrics(),
-    timer=lambda: 0.0,
+    Authorizer(parse_policy(POLICY), verifier(), Limits(max_token_bytes=2048), lambda: NOW, encode_identity),
+    _NoRefresh(), Metrics(), timer=lambda: 0.0,
 )  # fmt: skip
 
 read = lru_cache(4096)(read_answer)

@@ -6,8 +6,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from authz_service.errors import Reason, TokenRefused
-from authz_service.model import Allow, Deny, Mode, VerifiedToken
+from authz_service.model import Allow, Deny, Mode
 from authz_service.observability.metrics import Metrics, TimedVerifier
+from authz_service.token.verifier import VerifiedToken
 
 
 def allow(reason: Reason = Reason.ALLOWED, spoofed_headers: int = 0) -> Allow:
@@ -82,6 +83,9 @@ def test_verification_is_timed_also_when_it_refuses() -> None:
     class Refusing:
         def verify(self, _token: str, _now: float) -> VerifiedToken:
             raise TokenRefused(Reason.TOKEN_MALFORMED, "A sentence.")
+
+        def vouches(self, _token: VerifiedToken, _now: float) -> bool:
+            return False
 
     with pytest.raises(TokenRefused):
         TimedVerifier(Refusing(), metrics.validation_seconds, lambda: next(ticks)).verify("token", 0)

@@ -10,6 +10,7 @@ from authz_service.policy.loader import parse_policy
 from authz_service.token.claims import ClaimRules
 from authz_service.token.jws import VerificationKey
 from authz_service.token.verifier import TokenVerifier
+from authz_service.transport.check import encode_identity
 from authz_service.transport.check_service import CheckService
 from tests.support.check_requests import Answer, read_answer
 from tests.support.tokens import AUDIENCE, ISSUER, NOW, SigningKey, jwks, signing_key
@@ -30,6 +31,9 @@ class FixedKeys:
             raise UnknownKeyId(issuer, kid)
         return self._keys[kid]
 
+    def mark_used(self, issuer: str, kid: str) -> None:
+        """See :class:`authz_service.token.verifier.KeySource`."""
+
     async def refresh_for_unknown_kid(self, issuer: str, kid: str) -> None:
         """See :class:`authz_service.transport.check_service.KeyRefresher`."""
         self.refreshes.append((issuer, kid))
@@ -43,7 +47,7 @@ class Checks:
         self.metrics = Metrics()
         rules = {ISSUER: ClaimRules(ISSUER, frozenset({AUDIENCE}), leeway_seconds=30)}
         verifier = TokenVerifier(self.keys, rules, ALGORITHMS)
-        authorizer = Authorizer(parse_policy(policy), verifier, Limits(), lambda: NOW)
+        authorizer = Authorizer(parse_policy(policy), verifier, Limits(), lambda: NOW, encode_identity)
         self.service = CheckService(authorizer, self.keys, self.metrics, timer=lambda: 0.0)
 
     def check(self, message: bytes) -> Answer:

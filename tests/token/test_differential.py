@@ -35,6 +35,9 @@ class Keys:
             raise UnknownKeyId(issuer, kid)
         return self._keys[kid]
 
+    def mark_used(self, issuer: str, kid: str) -> None:
+        pass
+
 
 VERIFIER = TokenVerifier(
     Keys(parse_key_set(jwks(*KEYS.values()), frozenset(ALGORITHMS)).keys),

@@ -2,12 +2,11 @@ from collections.abc import Mapping
 
 import pytest
 
-from authz_service.errors import Reason, TokenRefused, UnknownKeyId
+from authz_service.errors import Reason, TokenRefused, Unavailable, UnknownKeyId
 from authz_service.keys.jwk import parse_key_set
-from authz_service.model import VerifiedToken
 from authz_service.token.claims import ClaimRules
-from authz_service.token.jws import VerificationKey
-from authz_service.token.verifier import TokenVerifier
+from authz_service.token.jws import UnverifiedJws, VerificationKey
+from authz_service.token.verifier import TokenVerifier, VerifiedToken
 from tests.support import tokens
 from tests.support.tokens import ABSENT, AUDIENCE, ISSUER, KID, NOW, claims, jwks, signing_key
 
@@ -25,6 +24,9 @@ class Keys:
         if kid not in self._sets[issuer]:
             raise UnknownKeyId(issuer, kid)
         return self._sets[issuer][kid]
+
+    def mark_used(self, issuer: str, kid: str) -> None:
+        pass
 
 
 def verifier(
@@ -93,3 +95,92 @@ def test_a_well_signed_token_with_a_wrong_claim_is_refused(claim: dict[str, obje
     with pytest.raises(TokenRefused) as caught:
         verifier().verify(tokens.token(**claim), NOW)
     assert caught.value.reason is reason
+
+
+class Counting(VerificationKey):
+    """A key that counts how often it is asked."""
+
+    asked = 0
+
+    def verify(self, unverified: UnverifiedJws) -> bool:
+        type(self).asked += 1
+        return super().verify(unverified)
+
+
+def counting_verifier() -> TokenVerifier:
+    keys = Keys({ISSUER: jwks(signing_key())}, frozenset({"RS256"}))
+    known = keys.key(ISSUER, KID)
+    counting = Counting(known.kid, known.algorithms, known.thumbprint, known._verifiers)
+    keys._sets[ISSUER] = {KID: counting}
+    Counting.asked = 0
+    rules = {ISSUER: ClaimRules(ISSUER, frozenset({AUDIENCE}), leeway_seconds=30)}
+    return TokenVerifier(keys, rules, frozenset({"RS256"}))
+
+
+def forged(number: int = 0) -> str:
+    return signing_key("somebody else's")._replace(kid=KID).sign(claims(jti=f"token-{number}"))
+
+
+def test_a_bad_signature_that_is_sent_again_costs_no_verification() -> None:
+    gate = counting_verifier()
+    for _ in range(3):
+        with pytest.raises(TokenRefused) as caught:
+            gate.verify(forged(), NOW)
+        assert caught.value.reason is Reason.SIGNATURE_INVALID
+    assert Counting.asked == 1
+
+
+def test_the_memory_of_bad_signatures_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("authz_service.token.verifier.MAX_FORGERIES", 2)
+    gate = counting_verifier()
+    for number in range(5):
+        with pytest.raises(TokenRefused):
+            gate.verify(forged(number), NOW)
+        assert len(gate._forgeries) <= 2
+
+
+def test_a_bad_signature_may_be_a_good_one_by_the_next_key() -> None:
+    gate = counting_verifier()
+    with pytest.raises(TokenRefused):
+        gate.verify(forged(), NOW)
+    theirs = signing_key("somebody else's")._replace(kid=KID)
+    gate._keys = Keys({ISSUER: jwks(theirs)}, frozenset({"RS256"}))
+    assert gate.verify(forged(), NOW).claims.subject == "user-1"
+
+
+class TestVouching:
+    """What was accepted once is held against what may change: the key set and the clock."""
+
+    def test_it_vouches_while_the_key_is_there_and_the_token_has_not_expired(self) -> None:
+        gate = verifier()
+        accepted = gate.verify(tokens.token(), NOW)
+        assert gate.vouches(accepted, accepted.claims.expires_at + 29)
+
+    def test_it_does_not_from_the_moment_of_expiry_on(self) -> None:
+        gate = verifier()
+        accepted = gate.verify(tokens.token(), NOW)
+        assert not gate.vouches(accepted, accepted.claims.expires_at + 30)
+
+    def test_it_does_not_for_a_key_that_was_replaced(self) -> None:
+        gate = verifier()
+        accepted = gate.verify(tokens.token(), NOW)
+        gate._keys = Keys({ISSUER: jwks(signing_key("new")._replace(kid=KID))}, frozenset({"RS256"}))
+        assert not gate.vouches(accepted, NOW)
+
+    def test_a_key_that_is_gone_is_an_unknown_one(self) -> None:
+        gate = verifier()
+        accepted = gate.verify(tokens.token(), NOW)
+        gate._keys = Keys({ISSUER: jwks(signing_key("new"))}, frozenset({"RS256"}))
+        with pytest.raises(UnknownKeyId):
+            gate.vouches(accepted, NOW)
+
+    def test_keys_that_are_not_to_be_had_are_an_outage(self) -> None:
+        class Nothing(Keys):
+            def key(self, _issuer: str, _kid: str) -> VerificationKey:
+                raise Unavailable(Reason.KEYS_UNAVAILABLE, "A sentence.")
+
+        gate = verifier()
+        accepted = gate.verify(tokens.token(), NOW)
+        gate._keys = Nothing({}, frozenset())
+        with pytest.raises(Unavailable):
+            gate.vouches(accepted, NOW)

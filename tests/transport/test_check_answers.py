@@ -16,9 +16,9 @@ from authz_service.errors import (
     TokenRefused,
     Unavailable,
 )
-from authz_service.model import Allow, Decision, Deny, Mode
+from authz_service.model import Allow, Decision, Deny, Identity, Mode
 from authz_service.response.challenge import deny
-from authz_service.transport.check import write_check_response
+from authz_service.transport.check import encode_identity, write_check_response
 from tests.support.check_requests import CORE, Answer, decode, http_response, message, read_answer
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=20)
@@ -187,7 +187,8 @@ PAIRS = st.lists(st.tuples(TOKENS | ANY_TEXT, VALUES | ANY_TEXT), max_size=3).ma
 NAMES = st.lists(TOKENS | ANY_TEXT, max_size=3).map(tuple)
 WHY: dict[str, Any] = {"reason": st.sampled_from(Reason), "mode": st.sampled_from(Mode)}
 WHY |= dict.fromkeys(("rule", "subject", "kid"), ANY_TEXT)
-DECISIONS = st.builds(Allow, **WHY, set_headers=PAIRS, remove_headers=NAMES) | st.builds(
+ALLOWS = st.builds(Allow, **WHY, set_headers=PAIRS, remove_headers=NAMES, identity=st.just(Identity()))
+DECISIONS = ALLOWS | st.builds(
     Deny, **WHY, status=st.integers(400, 599), headers=PAIRS, body=ANY_TEXT.filter(bool)
 )
 
@@ -201,3 +202,16 @@ def test_every_decision_has_an_answer_that_opens_no_door(decision: Decision) -> 
     for text in (*(part for header in read.headers for part in header), *read.removed):
         assert text.isascii()
         assert text.isprintable() or not text
+
+
+def test_an_encoded_identity_is_part_of_the_answer() -> None:
+    headers, metadata = encode_identity((("x-auth-sub", "u-1"), ("x-auth-roles", "")), "u-1", "k-1")
+    read = answer(allow(set_headers=(("x-auth-contract", "1"),), identity=Identity((), headers, metadata)))
+    assert read.headers == [("x-auth-sub", "u-1"), ("x-auth-roles", ""), ("x-auth-contract", "1")]
+    assert (read.metadata["sub"], read.metadata["kid"]) == ("u-1", "k-1")
+
+
+@pytest.mark.parametrize("header", [("x-a", "a\nb"), ("x a", "b"), ("x-a", " b"), ("", "b")])
+def test_an_identity_that_cannot_be_written_is_refused_as_a_defect(header: tuple[str, str]) -> None:
+    with pytest.raises(InternalError):
+        encode_identity((header,), "u-1", "k-1")

@@ -1,0 +1,86 @@
+"""A bounded memory of tokens that were verified, so that the next request with the same one costs no signature.
+
+What is remembered is never the answer, only what the token says: whether its key is still in the set, whether it has
+expired, and what the policy asks are looked at each time.
+"""
+
+from typing import Generic, Protocol, TypeVar
+
+
+class Sized(Protocol):
+    """A value that knows its weight."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes, about; always the same."""
+        ...
+
+
+T = TypeVar("T", bound=Sized)
+
+
+class VerifiedTokens(Generic[T]):
+    """Values by the digest of their token.
+
+    Two generations: what is asked for moves to the young one; when that is full it becomes the old one, and what nobody
+    asked for meanwhile goes. That is nearly "least recently used", without a list to keep in order.
+
+    :param max_entries: of both generations together.
+    :param max_bytes: likewise.
+    """
+
+    def __init__(self, max_entries: int, max_bytes: int) -> None:
+        self._max_entries = max(1, max_entries // 2)
+        self._max_bytes = max_bytes // 2
+        self._young: dict[bytes, T] = {}
+        self._old: dict[bytes, T] = {}
+        self._young_bytes = 0
+        self._old_bytes = 0
+        self.hits = 0
+        self.misses = 0
+        self.evictions = 0
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
+
+    @property
+    def size(self) -> int:
+        """Bytes that all entries take, about."""
+        return self._young_bytes + self._old_bytes
+
+    def get(self, digest: bytes) -> T | None:
+        """The value, if it is remembered."""
+        value = self._young.get(digest)
+        if value is None:
+            value = self._old.pop(digest, None)
+            if value is None:
+                self.misses += 1
+                return None
+            self._old_bytes -= value.size
+            self.put(digest, value)
+        self.hits += 1
+        return value
+
+    def put(self, digest: bytes, value: T) -> None:
+        """Remember a value; one that is larger than a generation is not worth the others."""
+        size = value.size
+        if size > self._max_bytes:
+            return
+        if len(self._young) >= self._max_entries or self._young_bytes + size > self._max_bytes:
+            self.evictions += len(self._old)
+            self._old, self._old_bytes = self._young, self._young_bytes
+            self._young, self._young_bytes = {}, 0
+        self._young[digest] = value
+        self._young_bytes += size
+
+    def forget(self, digest: bytes) -> None:
+        """Drop one value; it may be gone already."""
+        if (value := self._young.pop(digest, None)) is not None:
+            self._young_bytes -= value.size
+        if (value := self._old.pop(digest, None)) is not None:
+            self._old_bytes -= value.size
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._young, self._old = {}, {}
+        self._young_bytes = self._old_bytes = 0

@@ -1,0 +1,91 @@
+"""The memory of verified tokens is bounded, and keeps what is asked for."""
+
+from dataclasses import dataclass
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from authz_service.token.verified import VerifiedTokens
+
+
+@dataclass(frozen=True)
+class Value:
+    size: int = 1
+
+
+def digest(number: int) -> bytes:
+    return number.to_bytes(32)
+
+
+def filled(count: int, *, max_entries: int = 10, max_bytes: int = 1000, size: int = 1) -> VerifiedTokens[Value]:
+    memory: VerifiedTokens[Value] = VerifiedTokens(max_entries, max_bytes)
+    for number in range(count):
+        memory.put(digest(number), Value(size))
+    return memory
+
+
+def test_what_was_put_is_found_and_what_was_not_is_not() -> None:
+    memory = filled(3)
+    assert memory.get(digest(1)) == Value()
+    assert memory.get(digest(7)) is None
+    assert (memory.hits, memory.misses) == (1, 1)
+
+
+def test_it_never_holds_more_than_it_may() -> None:
+    memory = filled(1000)
+    assert len(memory) <= 10
+    assert memory.evictions == 1000 - len(memory)
+
+
+def test_nor_more_bytes() -> None:
+    memory = filled(1000, max_entries=1_000_000, max_bytes=100, size=7)
+    assert memory.size <= 100
+    assert memory.size == 7 * len(memory)
+
+
+def test_what_is_larger_than_a_generation_is_not_remembered() -> None:
+    memory = filled(3, max_bytes=100)
+    memory.put(digest(9), Value(51))
+    assert memory.get(digest(9)) is None
+    assert len(memory) == 3
+
+
+def test_what_is_asked_for_stays() -> None:
+    memory = filled(1)
+    for number in range(1, 100):
+        memory.put(digest(number), Value())
+        assert memory.get(digest(0)) is not None
+
+
+def test_what_is_forgotten_is_gone_from_both_generations() -> None:
+    memory = filled(8)  # the first five are the old generation
+    for number in (0, 7, 7, 42):
+        memory.forget(digest(number))
+        assert memory.get(digest(number)) is None
+    assert (len(memory), memory.size) == (6, 6)
+
+
+def test_clear_forgets_everything() -> None:
+    memory = filled(8)
+    memory.clear()
+    assert (len(memory), memory.size, memory.get(digest(1))) == (0, 0, None)
+
+
+def test_a_memory_of_nothing_is_no_memory() -> None:
+    memory = filled(5, max_entries=0, max_bytes=0)
+    assert len(memory) == 0
+
+
+@given(st.lists(st.tuples(st.sampled_from(["put", "get", "forget"]), st.integers(0, 20), st.integers(0, 30))))
+def test_the_sizes_add_up_whatever_happens(steps: list[tuple[str, int, int]]) -> None:
+    memory: VerifiedTokens[Value] = VerifiedTokens(8, 100)
+    for step, number, size in steps:
+        if step == "put" and memory.get(digest(number)) is None:
+            memory.put(digest(number), Value(size))
+        elif step == "get":
+            memory.get(digest(number))
+        elif step == "forget":
+            memory.forget(digest(number))
+        held = [*memory._young.values(), *memory._old.values()]
+        assert len(memory) == len(held) <= 8
+        assert memory.size == sum(value.size for value in held) <= 100
