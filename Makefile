@@ -7,7 +7,7 @@ FUZZER := $(VENV)/.fuzzer
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format unit integration e2e fuzz protos protos-check lock clean
+.PHONY: help run test lint format unit integration e2e fuzz chaos protos protos-check lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ $(FUZZER): requirements/fuzz.lock $(INSTALLED)
 
 fuzz: $(FUZZER) ## hostile input for the parsers, SECONDS=60 each (TARGET=path for one)
 	@$(BIN)/python tools/fuzz.py --seconds $(SECONDS) $(TARGET)
+
+chaos: $(INSTALLED) ## the faults of docs/reliability.md, promise beside measurement (ARGS='--only NAME', --help)
+	@$(BIN)/python -m chaos $(ARGS)
 
 protos: $(INSTALLED) ## regenerate authz_service/_pb from protos/
 	$(BIN)/python tools/protos.py

@@ -1,0 +1,76 @@
+"""Is it slower under the fault? Windows of normal and fault in turn, so that both see the same machine."""
+
+import random
+from collections.abc import Callable, Mapping
+from statistics import median
+from typing import NamedTuple
+
+from chaos.grpc_client import CheckChannel
+from chaos.record import Record, constant_rate
+from chaos.stage import Alone
+from chaos.table import Report
+from chaos.tokens import in_turn, mint_many
+
+WINDOW_SECONDS = 1.0
+LOAD_PER_SECOND = 400.0
+FEWEST_ROUNDS, MOST_ROUNDS = 5, 15
+BAR = 1.10
+RESAMPLES = 400
+
+
+class Ratio(NamedTuple):
+    """A p99 by a p99: the quotient of the medians of the windows, and the middle 95 % of its resampled values."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} x normal (95 %: {self.low:.2f}-{self.high:.2f})"
+
+    @property
+    def decided(self) -> bool:
+        """Whether noise could not have put it on this side of the bar."""
+        return self.high <= BAR or self.low > BAR
+
+
+async def compare(
+    stage: Alone, faults: Mapping[str, Callable[[Alone], None]], well: Callable[[], None], report: Report
+) -> None:
+    """Hold the p99 of each fault against the normal of the same minute: within 10 %, and nothing fails.
+
+    More rounds are run while noise leaves open on which side of the bar it is; after the last one the estimate counts.
+    """
+    windows: dict[str, list[float]] = {name: [] for name in ("normal", *faults)}
+    failed = asked = 0
+    async with stage.channel() as channel:
+        for number in range(MOST_ROUNDS):
+            for name, begin in (("normal", None), *faults.items()):
+                begin(stage) if begin else well()
+                record = await _window(channel)
+                windows[name].append(record.percentile(99))
+                failed, asked = failed + record.failed, asked + record.asked
+            ratios = {name: ratio(windows[name], windows["normal"]) for name in faults}
+            if number + 1 >= FEWEST_ROUNDS and all(each.decided for each in ratios.values()):
+                break
+    well()
+    report.hold(failed == 0, f"{failed} of {asked} failed")
+    report.show(f"normal p99 {median(windows['normal']) * 1000:.2f} ms, {len(windows['normal'])} windows of each")
+    for name, each in ratios.items():
+        report.hold(each.value <= BAR, f"{name}: p99 {each}")
+
+
+async def _window(channel: CheckChannel) -> Record:
+    messages = in_turn(mint_many(count=3))
+    return await constant_rate(channel.ask, messages, LOAD_PER_SECOND, WINDOW_SECONDS)
+
+
+def ratio(fault: list[float], normal: list[float]) -> Ratio:
+    """Of two sets of windows."""
+    chance = random.Random(0)  # noqa: S311 - the same figures give the same answer
+    quotients = sorted(
+        median(chance.choices(fault, k=len(fault))) / median(chance.choices(normal, k=len(normal)))
+        for _ in range(RESAMPLES)
+    )
+    edge = RESAMPLES // 40
+    return Ratio(median(fault) / median(normal), quotients[edge], quotients[-edge - 1])
