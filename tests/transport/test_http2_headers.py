@@ -188,6 +188,43 @@ def test_any_octets_are_what_hpack_makes_of_them(block: bytes) -> None:
         assert expected
 
 
+LITERAL = b"\x00\x01a\x01b"
+INTEGERS = {
+    "value of 126 octets": b"\x00\x01a\x7e" + b"v" * 126,
+    "value of 127 octets": b"\x00\x01a\x7f\x00" + b"v" * 127,
+    "value of 300 octets": b"\x00\x01a\x7f\xad\x01" + b"v" * 300,
+    "name of 127 octets": b"\x00\x7f\x00" + b"n" * 127 + b"\x01v",
+    "name of index 14": b"\x0e\x01v",
+    "name of index 15": b"\x0f\x00\x01v",
+    "name of index 61": b"\x0f\x2e\x01v",
+    "name of index 61, to be indexed": b"\x7d\x01v",
+    "index 15, longer than need be": b"\x0f\x80\x00\x01v",
+    "index 61, longer than need be": b"\x0f\xae\x00\x01v",
+    "length 127, longer than need be": b"\x00\x01a\x7f\x80\x00" + b"v" * 127,
+    "size update": b"\x20",
+    "index of two octets": b"\xff\x00",
+    "index of the last static field": b"\xbd",
+    "never to be indexed": b"\x10\x01a\x01b",
+}
+
+
+@pytest.mark.parametrize("field", INTEGERS.values(), ids=INTEGERS)
+@pytest.mark.parametrize("before", [b"", b"\x90" + LITERAL])
+def test_integers_of_each_length_are_read_as_hpack_reads_them(field: bytes, before: bytes) -> None:
+    """RFC 7541 section 5.1: wherever a field is cut wrongly, another header could be smuggled in."""
+    decoder, _ = decoder_without_table()
+    reference = hpack.Decoder()
+    reference.header_table_size = reference.max_allowed_table_size = 0
+    block = before + field + LITERAL * 40
+    try:
+        expected = reference.decode(block, raw=True)
+    except hpack.HPACKError:
+        with pytest.raises(ConnectionFault):
+            decoder.decode(block)
+    else:
+        assert decoder.decode(block) == [tuple(each) for each in expected]
+
+
 @given(FIELDS)
 def test_pieces_of_a_block_are_the_block(fields: Fields) -> None:
     encoder = hpack.Encoder()
