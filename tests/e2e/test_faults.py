@@ -18,7 +18,7 @@ def quick_rows() -> Iterator[ParameterSet]:
             yield pytest.param(row, id=row.name, marks=marks)
 
 
-@pytest.mark.parametrize("row", quick_rows())
+@pytest.mark.parametrize("row", list(quick_rows()))
 async def test_the_promise_holds(row: Row) -> None:
     result = await run_row(row)
     assert result.held, f"\n{as_text(result)}"
