@@ -158,9 +158,9 @@ class Config(BaseModel):
         Address("127.0.0.1", 9902), alias="AUTHZ_ADMIN_LISTEN",
         description="`/healthz`, `/readyz`, `/metrics`, `/status`; read-only",
     )
-    transport: Literal["grpcio"] = Field(
+    transport: Literal["native", "grpcio"] = Field(
         "grpcio", alias="AUTHZ_TRANSPORT",
-        description="the gRPC server implementation",
+        description="the gRPC server: `native` (our own HTTP/2, for speed) or `grpcio` (the reference)",
     )
     forward_authorization: bool = Field(
         default=False, alias="AUTHZ_FORWARD_AUTHORIZATION",

@@ -5,13 +5,14 @@ import logging
 import signal
 import time
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import uvloop
 
 from authz_service import __version__
 from authz_service.authorizer import Authorizer, Limits
-from authz_service.config import Config
+from authz_service.config import Address, Config
+from authz_service.errors import ConfigurationError
 from authz_service.keys.fetch import Fetcher
 from authz_service.keys.jwk import parse_key_set
 from authz_service.keys.jwks import KeyRing, KeyRings
@@ -26,7 +27,7 @@ from authz_service.token.claims import ClaimRules
 from authz_service.token.verifier import TokenVerifier
 from authz_service.transport.check import encode_identity
 from authz_service.transport.check_service import CheckService
-from authz_service.transport.grpcio_server import GrpcioServer
+from authz_service.transport.overload import OverloadGuard
 
 DRAIN_NOTICE_SECONDS = 2.5
 """Long enough for Envoy's health checks (each second) to look elsewhere before connections close."""
@@ -43,6 +44,16 @@ def run(config: Config, policy_file: PolicyFile, policy: Policy, *, reflection: 
         runner.run(Service(config, policy_file, policy).serve(reflection=reflection))
 
 
+class Transport(Protocol):
+    """How Envoy reaches us; :class:`.NativeServer` or :class:`.GrpcioServer`."""
+
+    addresses: tuple[Address, ...]
+
+    async def start(self) -> None: ...  # noqa: D102
+    async def set_serving(self, *, serving: bool) -> None: ...  # noqa: D102
+    async def stop(self, grace_seconds: float) -> None: ...  # noqa: D102
+
+
 class Service:
     """The rooms, wired together."""
 
@@ -55,7 +66,10 @@ class Service:
         self._keys = KeyRings({config.issuer: self._ring})
         self._authorizer = Authorizer(policy, self._verifier(), _limits(config), time.time, encode_identity)
         self._metrics.watch_cache(self._authorizer.remembered)
-        self._check = CheckService(self._authorizer, self._keys, self._metrics, time.perf_counter)
+        self._overload = OverloadGuard(time.perf_counter)
+        self._check = CheckService(
+            self._authorizer, self._keys, self._metrics, time.perf_counter, self._overload.behind
+        )  # fmt: skip
         self._reload = asyncio.Event()
 
     @property
@@ -65,10 +79,11 @@ class Service:
 
     async def serve(self, *, reflection: bool) -> None:
         """Open the ports first, then fetch keys; healthy while there are keys; drain at the end."""
-        server = GrpcioServer(self._check, self._config.listen, reflection=reflection)
+        server = _transport(self._config, self._check, reflection=reflection)
         admin = AdminServer(self, self._config.admin_listen)
         stop = self._on_signals()
         await server.start()
+        self._overload.start()
         admin_address = await admin.start()
         log.info("listening for Envoy on %s, admin on %s", ", ".join(map(str, server.addresses)), admin_address)
         tasks = self._background(server)
@@ -78,6 +93,7 @@ class Service:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._overload.stop()
             await self._ring.stop()
             await admin.stop()
 
@@ -128,13 +144,13 @@ class Service:
         self._reload.set()
         self._ring.refresh_now()
 
-    def _background(self, server: GrpcioServer) -> list[asyncio.Task[None]]:
+    def _background(self, server: Transport) -> list[asyncio.Task[None]]:
         self._ring.start()
         use, reloaded = self._authorizer.use_policy, self._metrics.policy_reloaded
         policy_watch = watch(self._policy_file, use, reloaded, self._reload)
         return [asyncio.create_task(policy_watch), asyncio.create_task(self._follow_readiness(server))]
 
-    async def _follow_readiness(self, server: GrpcioServer) -> None:
+    async def _follow_readiness(self, server: Transport) -> None:
         """Health follows the keys: SERVING the moment that there are any."""
         told = False
         while True:
@@ -145,7 +161,7 @@ class Service:
             await asyncio.sleep(READINESS_POLL_SECONDS)
 
     @staticmethod
-    async def _drain(server: GrpcioServer, received: signal.Signals) -> None:
+    async def _drain(server: Transport, received: signal.Signals) -> None:
         if received is signal.SIGINT:  # a person at a terminal does not want to wait
             await server.stop(0)
             return
@@ -154,6 +170,19 @@ class Service:
         await asyncio.sleep(DRAIN_NOTICE_SECONDS)
         await server.stop(DRAIN_GRACE_SECONDS)
         log.info("drained")
+
+
+def _transport(config: Config, check: CheckService, *, reflection: bool) -> Transport:
+    """Only the chosen transport is imported: grpcio alone would cost a third of the memory."""
+    if config.transport == "native":
+        from authz_service.transport.native_server import NativeServer  # noqa: PLC0415
+
+        if reflection:
+            raise ConfigurationError(["--reflection: only with AUTHZ_TRANSPORT=grpcio"])
+        return NativeServer(check, config.listen)
+    from authz_service.transport.grpcio_server import GrpcioServer  # noqa: PLC0415
+
+    return GrpcioServer(check, config.listen, reflection=reflection)
 
 
 def _limits(config: Config) -> Limits:

@@ -84,6 +84,7 @@ def _authz_environ(environ: Mapping[str, str], ports: Ports, issuer: Issuer) -> 
         "AUTHZ_LISTEN": f"{LOOPBACK}:{ports.authz}",
         "AUTHZ_ADMIN_LISTEN": f"{LOOPBACK}:{ports.authz_admin}",
         "AUTHZ_LOG_FORMAT": "text",
+        "AUTHZ_TRANSPORT": "grpcio",  # which offers reflection
         "JWKS_UNKNOWN_KID_COOLDOWN_SECONDS": "1",  # so that rotating again and again shows the same
     }
 

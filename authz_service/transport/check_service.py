@@ -5,13 +5,16 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from authz_service.authorizer import Authorizer
-from authz_service.errors import InternalError, Reason, Refused, UnknownKeyId
+from authz_service.errors import InternalError, Reason, Refused, Unavailable, UnknownKeyId
 from authz_service.model import Decision, HttpRequest
 from authz_service.observability.metrics import Metrics
 from authz_service.response.challenge import deny
 from authz_service.transport.check import read_check_request, write_check_response
 
 METHOD = "/envoy.service.auth.v3.Authorization/Check"
+
+OVERLOADED = deny(Unavailable(Reason.OVERLOADED, "There are more requests than can be decided in time."))
+OVERLOADED_ANSWER = write_check_response(OVERLOADED)
 
 log = logging.getLogger(__name__)
 
@@ -24,23 +27,33 @@ class KeyRefresher(Protocol):
         ...
 
 
+def _never_behind(_now: float) -> bool:
+    return False
+
+
 class CheckService:
     """Answers ``envoy.service.auth.v3.Authorization/Check``. No exception comes out of it.
 
     :param timer: monotonic seconds, for the duration metric.
+    :param behind: whether a request that is read at this time comes too late; then it costs nothing but a refusal.
     """
 
     def __init__(
-        self, authorizer: Authorizer, refresher: KeyRefresher, metrics: Metrics, timer: Callable[[], float]
-    ) -> None:
+        self, authorizer: Authorizer, refresher: KeyRefresher, metrics: Metrics, timer: Callable[[], float],
+        behind: Callable[[float], bool] = _never_behind,
+    ) -> None:  # fmt: skip
         self._authorizer = authorizer
         self._refresher = refresher
         self._metrics = metrics
         self._timer = timer
+        self._behind = behind
 
     def check(self, message: bytes) -> bytes | Awaitable[bytes]:
         """Decide at once; only a token with an unknown key id makes the caller wait."""
         started = self._timer()
+        if self._behind(started):
+            self._metrics.decided(OVERLOADED, 0.0)
+            return OVERLOADED_ANSWER
         try:
             request = read_check_request(message)
             try:

@@ -12,9 +12,9 @@ from tests.support.gateway import Gateway, gateway
 SPELLINGS = ["x-auth-roles", "X-Auth-Roles", "X-AUTH-ROLES", "x-auth-contract", "x-auth-shadow", "x-auth-anything"]
 
 
-@pytest.fixture
-async def path() -> AsyncIterator[Gateway]:
-    async with gateway() as running:
+@pytest.fixture(params=["native", "grpcio"])
+async def path(request: pytest.FixtureRequest) -> AsyncIterator[Gateway]:
+    async with gateway({"AUTHZ_TRANSPORT": request.param}) as running:
         yield running
 
 

@@ -1,0 +1,38 @@
+"""When there is more to do than can be done in time, say so at once: a late answer helps nobody."""
+
+import asyncio
+from collections.abc import Callable
+
+TICK_SECONDS = 0.01
+LATE_SECONDS = 0.03
+"""How long one turn of the event loop may last. What waits behind it would be answered after Envoy has given up."""
+
+
+class OverloadGuard:
+    """Tells a turn of the event loop that lasts too long, from within it.
+
+    The loop's timers come first in each turn. So if the last tick is long ago, then this turn has been answering ever
+    since, and the requests that are still to be read in it have been waiting as long.
+
+    :param timer: monotonic seconds, the same that :meth:`behind` is asked with.
+    """
+
+    def __init__(self, timer: Callable[[], float]) -> None:
+        self._timer = timer
+        self._last_tick = float("inf")  # nobody is late before the first tick
+        self._next: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Tick, on the running loop."""
+        self._last_tick = self._timer()
+        self._next = asyncio.get_running_loop().call_later(TICK_SECONDS, self.start)
+
+    def stop(self) -> None:
+        """Tick no more."""
+        self._last_tick = float("inf")
+        if self._next is not None:
+            self._next.cancel()
+
+    def behind(self, now: float) -> bool:
+        """Whether requests that are read now come too late to be decided."""
+        return now - self._last_tick > LATE_SECONDS
