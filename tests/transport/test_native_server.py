@@ -166,9 +166,9 @@ async def test_call_that_waits_past_its_deadline_is_told_so_by_the_server() -> N
     async with running(service) as server, connected(server) as client:
         client.request(1, b"wait", timeout=b"20m")
         events = await client.until(h2.events.StreamEnded)
+        assert service.cancelled.is_set()
     (response,) = [event for event in events if isinstance(event, h2.events.ResponseReceived)]
     assert dict(response.headers)[b"grpc-status"] == b"4"
-    assert service.cancelled.is_set()
 
 
 async def test_cancelled_call_stops_its_work() -> None:
@@ -186,8 +186,7 @@ async def test_lost_connection_stops_its_work() -> None:
         client.request(1, b"wait")
         await service.waiting.wait()
         client.writer.transport.abort()
-        while server._peers:
-            await asyncio.sleep(0)
+        assert await server._wait_deserted(30)
         await asyncio.sleep(0)  # the turn in which the task ends
         assert service.cancelled.is_set(), "not only when its deadline comes"
 
@@ -323,6 +322,52 @@ async def test_peer_that_does_not_read_is_not_read_from() -> None:
         answered = 0
         while answered < stream_id // 2:  # all of it is answered in the end
             answered += (await frames_until(reader, frame_types.DATA))[-1].payload == message(b"A" * 15_000)
+
+
+class Pipe(asyncio.Transport):
+    """A transport whose other end reads when the test says so, and not before."""
+
+    def __init__(self, protocol: asyncio.Protocol) -> None:
+        super().__init__()
+        self.protocol = protocol
+        self.unread = b""
+        self.reading = True
+        protocol.connection_made(self)
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self.limit = high or low or 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.unread += bytes(data)
+        if len(self.unread) > self.limit:
+            self.protocol.pause_writing()
+
+    def read_all(self) -> bytes:
+        data, self.unread = self.unread, b""
+        self.protocol.resume_writing()
+        return data
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+
+async def test_one_read_of_many_calls_with_large_answers_is_answered_at_the_pace_of_the_reader() -> None:
+    peer = native_peer.Peer({METHOD.encode(): lambda _: bytes(10_000)}, lambda _: True, lambda _: None)
+    pipe, raw = Pipe(peer), Client()
+    calls = b"".join(raw.call(stream_id) for stream_id in range(1, 2001, 2))
+    peer.data_received(HELLO + window_update(0, 1 << 30) + calls)
+    assert not pipe.reading
+    peer.data_received(raw.call(2001))  # was read before the pause took effect
+    answered, most = 0, 0
+    while pipe.unread:
+        most = max(most, len(pipe.unread))
+        answered += pipe.read_all().count(b"grpc-status")
+    assert answered == 1001
+    assert most < native_peer.WRITE_BUFFER_BYTES + (native_peer.OUTPUT_PIECES + 2) * 10_100
+    assert pipe.reading
 
 
 async def test_peer_that_reads_nothing_for_long_is_let_go() -> None:
