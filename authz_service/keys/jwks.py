@@ -164,7 +164,6 @@ class KeyRing(ServedKeys):
             self._snapshot.save_soon(loaded.document, self._wall_clock())
 
     def _settle_sought(self, now: float) -> None:
-        self._unknown.found(self._keys)
         if self._sought is not None and self._sought not in self._keys:
             self._unknown.not_found(self._sought, now)
             log.warning(

@@ -1,6 +1,5 @@
 """When to fetch next, and for whom. Arithmetic on seconds; no clock, no waiting."""
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 SHORTEST_INTERVAL_SECONDS = 30.0
@@ -81,8 +80,3 @@ class UnknownKids:
         if len(self._absent) >= MAX_REMEMBERED_KIDS:
             del self._absent[next(iter(self._absent))]
         self._absent[kid] = _Absence(patience, now + patience)
-
-    def found(self, kids: Iterable[str]) -> None:
-        """These are in the set now."""
-        for kid in kids:
-            self._absent.pop(kid, None)

@@ -266,10 +266,10 @@ class TestConnection:
         monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", hang)
         assert (await refusal(Fetcher("http://auth-api.test/", 0.05))).cause == FetchFailure.TIMEOUT
 
-    @pytest.mark.parametrize("host", ["xn--a.test", "a" * 64 + ".test", "a..test"])
+    @pytest.mark.parametrize("host", ["a" * 64 + ".test", "a..test"])
     async def test_a_name_that_cannot_be_one(self, host: str) -> None:
-        refused = await refusal(Fetcher(f"http://{host}/", 2))
-        assert refused.cause in {FetchFailure.DNS, FetchFailure.HTTP_MALFORMED, FetchFailure.TIMEOUT}
+        refused = await refusal(Fetcher(f"http://{host}/", AMPLE_SECONDS))
+        assert refused.cause in {FetchFailure.DNS, FetchFailure.HTTP_MALFORMED}
 
     async def test_a_fetch_that_is_cancelled_leaves_no_connection(self) -> None:
         async with issuer(DOCUMENT) as auth_api:

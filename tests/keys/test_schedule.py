@@ -98,11 +98,6 @@ class TestUnknownKids:
             now += wait
         assert waits == [30, 60, 120, 240, 300, 300]
 
-    def test_one_that_was_found_starts_afresh(self, unknown: UnknownKids) -> None:
-        unknown.not_found("a", now=0)
-        unknown.found(["a", "b"])
-        assert not unknown.known_absent("a", 0)
-
     def test_a_cooldown_longer_than_the_longest_patience_counts(self) -> None:
         unknown = UnknownKids(cooldown=30, longest=1)
         unknown.not_found("a", now=0)
