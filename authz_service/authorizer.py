@@ -20,7 +20,7 @@ from authz_service.policy.rollout import effective_mode
 from authz_service.policy.routes import Match, Rule
 from authz_service.response.challenge import deny
 from authz_service.response.identity_headers import CONTRACT_HEADER, SHADOW_HEADER, is_identity_header
-from authz_service.token.extractor import bearer_token
+from authz_service.token.extractor import authorization, bearer_token
 from authz_service.token.verified import VerifiedTokens
 from authz_service.token.verifier import VerifiedToken
 
@@ -108,8 +108,7 @@ class Authorizer:
         findings.rule = match.rule
         if match.rule.public:
             return self._allow(Reason.PUBLIC, request, findings)
-        token = bearer_token(request.headers, self._limits.max_token_bytes)
-        findings.caller = caller = self._caller(token)
+        findings.caller = caller = self._caller(request.headers)
         if match.rule.requirement is not None:
             match.rule.requirement.check(caller.claims, match.params)
             return self._allow(Reason.ALLOWED, request, findings, caller.identity())
@@ -121,15 +120,16 @@ class Authorizer:
             raise AccessRefused(Reason.NO_MATCHING_RULE, "No rule permits this request.")
         return match
 
-    def _caller(self, token: str) -> Caller:
-        """Who this token speaks for: remembered, if it would be verified again now, or verified."""
+    def _caller(self, headers: tuple[tuple[str, str], ...]) -> Caller:
+        """Whom the credentials speak for: remembered, if they would be accepted again now, or verified."""
         now = self._clock()
-        digest = sha256(token.encode()).digest()
-        caller = self.remembered.get(digest)
+        digest = _digest(authorization(headers))
+        caller = self.remembered.get(digest) if digest else None
         if caller is not None:
             if self._verifier.vouches(caller.token, now):
                 return caller
             self.remembered.forget(digest)
+        token = bearer_token(headers, self._limits.max_token_bytes)
         caller = self._introduction.of(self._verifier.verify(token, now))
         self.remembered.put(digest, caller)
         return caller
@@ -175,6 +175,11 @@ class Authorizer:
         return Introduction(
             policy, limits.max_injected_bytes, self._encode, forward_authorization=limits.forward_authorization
         )
+
+
+def _digest(credentials: list[str]) -> bytes:
+    """What credentials are remembered by; only those that were found to be exactly one token ever are."""
+    return sha256(credentials[0].encode("utf-8", "surrogatepass")).digest() if len(credentials) == 1 else b""
 
 
 def _identity_if_any(caller: Caller | None) -> Identity | None:

@@ -50,7 +50,8 @@ class IdentityHeaders:
 
 def is_identity_header(name: str) -> bool:
     """Whether an upstream could read this client-sent name as one of ours: CGI and WSGI fold ``-`` and ``_``."""
-    return name[:1] in "xX" and name.lower().replace("_", "-").startswith(PREFIX)
+    # Asked for each header: most have another first or third letter, and need no copy of themselves.
+    return name[:1] in "xX" and name[2:3] in "aA" and name.lower().replace("_", "-").startswith(PREFIX)
 
 
 def _claim(claims: Claims, name: str) -> object:

@@ -25,7 +25,7 @@ def bearer_token(headers: Iterable[tuple[str, str]], max_bytes: int) -> str:
     :raises TokenRefused: there is none, or it is too large or no b64token.
     :raises RequestRefused: there is more than one ``Authorization``, or more than one credential in it.
     """
-    values = [value for name, value in headers if len(name) == 13 and name.lower() == "authorization"]  # noqa: PLR2004
+    values = authorization(headers)
     if len(values) > 1:
         raise _multiple_tokens()
     scheme, _, rest = values[0].partition(" ") if values else ("", "", "")
@@ -41,6 +41,11 @@ def bearer_token(headers: Iterable[tuple[str, str]], max_bytes: int) -> str:
     if not token.isascii() or token.encode().translate(None, _B64TOKEN):
         raise TokenRefused(Reason.TOKEN_MALFORMED, "The access token contains characters that no token has.")
     return token
+
+
+def authorization(headers: Iterable[tuple[str, str]]) -> list[str]:
+    """The values of the ``Authorization`` headers, as they arrived."""
+    return [value for name, value in headers if len(name) == 13 and name.lower() == "authorization"]  # noqa: PLR2004
 
 
 def _no_bearer_token(values: list[str]) -> TokenRefused | RequestRefused:
