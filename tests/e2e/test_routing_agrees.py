@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.support import http2_client, wire
 from tests.support.edges import RULE_HEADER, as_shipped, deciding, edges, no_path_guards, tell_rule
 from tests.support.oracle import assert_denied_reply, assert_refused_by_envoy
-from tests.support.routed_app import HOST, POLICY, ROUTE_HEADER, RunningApp, serve_routed_app
+from tests.support.routed_app import HOST, LAX_HOST, POLICY, ROUTE_HEADER, RunningApp, serve_routed_app
 from tests.support.wire import NoReply, Reply
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -175,8 +175,9 @@ async def test_a_route_that_is_reached_is_the_route_that_was_authorized(
     setting: Setting, way: Way, targets: list[str]
 ) -> None:
     for target in targets:
-        for method in ("GET", "DELETE"):
-            await setting.ask(way, target, method=method)
+        for host in (HOST, LAX_HOST):
+            await setting.ask(way, target, host=host)
+        await setting.ask(way, target, method="DELETE")
 
 
 TRICKS = st.sampled_from([
@@ -202,10 +203,13 @@ def targets(draw: st.DrawFn) -> str:
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(target=targets(), method=st.sampled_from(["GET", "GET", "PUT", "POST", "DELETE", "OPTIONS"]))
-async def test_no_trick_reaches_a_route_past_its_rule(setting: Setting, target: str, method: str) -> None:
+@given(
+    target=targets(), method=st.sampled_from(["GET", "GET", "PUT", "POST", "DELETE", "OPTIONS"]),
+    host=st.sampled_from([HOST, LAX_HOST]),
+)  # fmt: skip
+async def test_no_trick_reaches_a_route_past_its_rule(setting: Setting, target: str, method: str, host: str) -> None:
     for way in EVERYWHERE:
-        await setting.ask(way, target, method=method)
+        await setting.ask(way, target, method=method, host=host)
 
 
 # Methods.

@@ -13,9 +13,9 @@ from authz_service.errors import Reason
 from demo.auth_api import Issuer
 from demo.showcase import identity_headers
 from tests.support import http2_client, wire
-from tests.support.edges import as_shipped, deciding, edges, no_header_guards, raw_headers
+from tests.support.edges import as_shipped, deciding, edges, no_header_guards, raw_headers, tells_nothing_of_identities
 from tests.support.oracle import assert_denied_reply, assert_no_spoof, assert_refused_by_envoy, is_identity
-from tests.support.spoofs import LIE, NAMES, dashed, folded
+from tests.support.spoofs import CONTRACT_NAMES, LIE, NAMES, dashed, folded
 from tests.support.upstream import Upstream, upstream
 from tests.support.wire import NoReply, Reply
 
@@ -38,6 +38,7 @@ EDGES = {
     "no header guards": (no_header_guards,),
     "no header guards, raw headers": (no_header_guards, raw_headers),
 }
+UNTOLD = {"untold": (no_header_guards, tells_nothing_of_identities)}
 
 Headers = Iterable[tuple[str, str]]
 Send = Callable[[str, str, str, Headers], Awaitable[Reply]]
@@ -94,9 +95,9 @@ async def setting() -> AsyncIterator[Setting]:
     async with (
         upstream() as chat_api,
         deciding(POLICY) as (issuer, authz),
-        edges(authz.address, chat_api.port, *EDGES.values()) as running,
+        edges(authz.address, chat_api.port, *(EDGES | UNTOLD).values()) as running,
     ):
-        urls = dict(zip(EDGES, (envoy.url for envoy in running), strict=True))
+        urls = dict(zip(EDGES | UNTOLD, (envoy.url for envoy in running), strict=True))
         yield Setting(urls, issuer, chat_api, routes(issuer))
 
 
@@ -139,6 +140,16 @@ async def test_one_spelling_at_a_time_does_not_reach_chat_api(setting: Setting, 
     for name in NAMES:
         for spelling in (*dashed(name), *folded(name)):
             assert_no_spoof(await setting.identity_seen(edge, send, "public", [(spelling, LIE)]), injected)
+
+
+@over_both_protocols
+@on_every_route
+async def test_names_of_the_contract_are_removed_even_if_nobody_tells_of_them(
+    setting: Setting, send: Send, route: str
+) -> None:
+    injected = await setting.identity_seen("untold", send, route, [])
+    for name in CONTRACT_NAMES:
+        assert_no_spoof(await setting.identity_seen("untold", send, route, [(name, LIE)] * 2), injected)
 
 
 @pytest.mark.parametrize("edge", ["as shipped", "raw headers"])

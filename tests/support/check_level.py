@@ -40,10 +40,13 @@ class FixedKeys:
 
 
 class Checks:
-    """A service of one policy; it trusts ``signing_key()``, at ``NOW``."""
+    """A service of one policy, at ``NOW``.
 
-    def __init__(self, policy: str) -> None:
-        self.keys = FixedKeys(signing_key())
+    :param keys: whom it trusts; ``signing_key()`` if nobody is named.
+    """
+
+    def __init__(self, policy: str, keys: FixedKeys | None = None) -> None:
+        self.keys = keys or FixedKeys(signing_key())
         self.metrics = Metrics()
         rules = {ISSUER: ClaimRules(ISSUER, frozenset({AUDIENCE}), leeway_seconds=30)}
         verifier = TokenVerifier(self.keys, rules, ALGORITHMS)

@@ -42,6 +42,12 @@ def no_header_guards(bootstrap: Bootstrap) -> None:
     manager["common_http_protocol_options"]["headers_with_underscores_action"] = "ALLOW"
 
 
+def tells_nothing_of_identities(bootstrap: Bootstrap) -> None:
+    """authz-service is asked without the ``x-auth-*`` headers that the client sent."""
+    allowed = connection_manager(bootstrap)["http_filters"][0]["typed_config"]["allowed_headers"]
+    allowed["patterns"] = [pattern for pattern in allowed["patterns"] if "prefix" not in pattern]
+
+
 def no_path_guards(bootstrap: Bootstrap) -> None:
     """Paths get as far as authz-service, and then chat-api, as clients wrote them."""
     manager = connection_manager(bootstrap)

@@ -1,7 +1,8 @@
 """A real FastAPI application whose routes bear the names of the policy's rules, and that policy.
 
 It does what applications do: it percent-decodes before it routes, redirects trailing slashes, and listens to
-``X-HTTP-Method-Override``. Each answer tells the route that ran and its parameters.
+``X-HTTP-Method-Override``. As ``LAX_HOST`` it reads paths as laxly as any server is known to. Each answer tells the
+route that ran and its parameters.
 """
 
 import asyncio
@@ -9,12 +10,14 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
+from urllib.parse import unquote
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
 
 ROUTE_HEADER = "x-route"
 HOST = "chat.example.com"
+LAX_HOST = "lax.chat.internal"
 HOSTS = ("chat.example.com", "*.chat.internal")
 
 
@@ -70,10 +73,25 @@ def routed_app(calls: list[str]) -> FastAPI:
     @app.middleware("http")
     async def override(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
         calls.append(request.url.path)
+        if request.headers["host"] == LAX_HOST:
+            request.scope["path"] = laxly(request.scope["path"])
         request.scope["method"] = request.headers.get("x-http-method-override", request.method)
         return await proceed(request)
 
     return app
+
+
+def laxly(path: str) -> str:
+    """Decode a second time, cut at NUL, drop parameters, turn backslashes, resolve dots, merge slashes."""
+    path = unquote(path).partition("\0")[0].partition("#")[0].partition("?")[0].replace("\\", "/")
+    segments: list[str] = []
+    for segment in (each.partition(";")[0] for each in path.split("/")):
+        if segment == "..":
+            segments = segments[:-1]
+        elif segment not in {"", "."}:
+            segments.append(segment)
+    slash = "/" if path.endswith("/") and segments else ""
+    return "/" + "/".join(segments) + slash
 
 
 def _endpoint(name: str) -> Callable[[Request], Awaitable[Response]]:

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from itertools import product
 
-NAMES = (
+CONTRACT_NAMES = (
     "x-auth-sub", "x-auth-org-id", "x-auth-roles", "x-auth-permissions", "x-auth-username", "x-auth-email",
-    "x-auth-exp", "x-auth-contract", "x-auth-shadow", "x-auth-anything", "x-auth-", "x-auth--sub", "x-auth-sub.",
+    "x-auth-exp", "x-auth-contract", "x-auth-shadow",
 )  # fmt: skip
-"""Those of the contract, one that may be in the next one, and odd ones."""
+NAMES = (*CONTRACT_NAMES, "x-auth-anything", "x-auth-", "x-auth--sub", "x-auth-sub.")
+"""Those, one that may be in the next contract, and odd ones."""
 
 LIE = "spoofed"
 

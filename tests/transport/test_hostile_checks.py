@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from authz_service.errors import Reason
-from tests.support.check_level import Checks
+from authz_service.token.jws import VerificationKey
+from tests.support.check_level import Checks, FixedKeys
 from tests.support.check_requests import AUTH, CORE, Answer, check_request, encode, header_map, message
 from tests.support.oracle import applied, assert_denied, assert_no_spoof, is_identity
 from tests.support.spoofs import LIE, NAMES, spellings
@@ -291,6 +292,27 @@ async def test_an_unknown_key_id_causes_one_refresh_and_then_a_denial() -> None:
     answer = await checks.check_patiently(bearer(f"Bearer {token('elsewhere')}"))
     assert assert_denied(answer) is Reason.KEY_NOT_FOUND
     assert checks.keys.refreshes == [(ISSUER, "elsewhere")]
+
+
+class Broken(FixedKeys):
+    """A defect of ours, deep inside."""
+
+    def key(self, issuer: str, kid: str) -> VerificationKey:
+        raise RuntimeError(f"{issuer} {kid}")
+
+
+class BrokenRefresh(FixedKeys):
+    """The same while a refresh is awaited."""
+
+    async def refresh_for_unknown_kid(self, issuer: str, kid: str) -> None:
+        raise RuntimeError(f"{issuer} {kid}")
+
+
+@pytest.mark.parametrize("keys", [Broken(), BrokenRefresh()], ids=["at once", "after a refresh"])
+async def test_a_defect_denies_and_does_not_come_out(keys: FixedKeys) -> None:
+    answer = await Checks(POLICY, keys).check_patiently(FULL)
+    assert (answer.allowed, answer.http_status, answer.is_error) == (False, 500, True)
+    assert "user-1" not in answer.body
 
 
 # Anything at all.
