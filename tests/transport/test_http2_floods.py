@@ -110,6 +110,13 @@ def test_the_same_frames_in_peace_are_welcome() -> None:
     assert not client.connection.finished
 
 
+def test_long_peace_saves_up_nothing_for_a_flood() -> None:
+    client = Client()
+    client.now = 1e6
+    frames = client.send(*[frame(h2.PING, 0, 0, bytes(8))] * (BUDGET + 1))
+    assert client.goaway(frames) is ErrorCode.ENHANCE_YOUR_CALM
+
+
 def test_busy_client_that_resets_now_and_then_is_welcome() -> None:
     """Without any help from time: each finished call earns what a reset and some window updates cost."""
     client = Client()
