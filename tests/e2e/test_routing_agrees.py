@@ -112,7 +112,8 @@ PLAIN = {
     "/api/groups/export": "export", "/api/groups/7": "group", "/api/groups/7/members": "members",
     "/api/groups/7/members/8": "member", "/api/groups/mine/members": "members", "/api/groups/7/owners/": "owners",
     "/api/caf%C3%A9": "accented", "/api/orgs/org-1/info": "org", "/files/ada/": "files",
-    "/files/ada/a/b.txt": "files", "/admin/": "admin", "/admin/a/b": "admin", "/api/groups?x=/../admin": "list",
+    "/files/ada/a/b.txt": "files", "/admin/": "admin",
+    "/admin/keys": "keys", "/admin/a/b": "admin", "/api/groups?x=/../admin": "list",
     "/api/groups/a%20b": "group", "/api/groups/%C3%A9": "group", "/api/groups/a@b:c": "group",
 }  # fmt: skip
 
@@ -124,6 +125,8 @@ async def test_plain_requests_reach_their_routes(setting: Setting, way: Way) -> 
 
 
 REALISTIC = [
+    "/admin//keys", "/admin/./keys", "/admin/x/../keys", "/admin/;/keys", "/admin/k%65ys", "/admin/%2fkeys",
+    "/admin/\\keys",
     "/api/groups/", "/api//groups", "//api/groups", "/api/groups//mine", "/api/./groups", "/api/groups/.",
     "/api/groups/..",
     "/api/groups/7/../mine", "/healthz/../admin/", "/files/ada/../../admin/a", "/files/ada/..;/admin",

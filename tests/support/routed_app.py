@@ -53,6 +53,7 @@ ROUTES = (
     Route("accented", ("GET",), "/api/caf%C3%A9"),
     Route("org", ("GET",), "/api/orgs/{org_id}/info", require="{claim_equals_param: {org_id: org_id}}"),
     Route("files", ("GET", "PUT", "OPTIONS"), "/files/{owner}/", is_prefix=True),
+    Route("keys", ("GET",), "/admin/keys"),
     Route("admin", ("GET", "POST", "DELETE"), "/admin/", is_prefix=True),
     Route("root", ("GET",), "/"),
 )
