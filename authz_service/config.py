@@ -5,12 +5,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from authz_service.errors import ConfigurationError
+from authz_service.http_url import check_http_url, well_known
 
 OWN_PREFIXES = ("AUTHZ_", "JWKS_", "JWT_")
 """Names under these prefixes are ours: an unknown one is a typing mistake, not somebody else's variable."""
@@ -61,18 +61,6 @@ def _comma_separated(value: object) -> object:
     return items
 
 
-def _http_url(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    parts = urlsplit(value)
-    plain = value.isascii() and value.isprintable() and " " not in value
-    if not plain or parts.scheme not in {"http", "https"} or not parts.hostname or "#" in value:
-        raise ValueError("must be an http:// or https:// URL with a host and without a fragment")
-    if parts.username or parts.password:
-        raise ValueError("must not carry credentials; they would end up in logs")
-    return value
-
-
 def _address(value: object) -> object:
     return Address.parse(value) if isinstance(value, str) else value
 
@@ -88,7 +76,7 @@ def _only_local_verification(value: object) -> object:
     return value
 
 
-HttpUrl = Annotated[str, BeforeValidator(_http_url), BeforeValidator(_not_blank)]
+HttpUrl = Annotated[str, AfterValidator(check_http_url), BeforeValidator(_not_blank)]
 # RFC 7518 section 3.1, less what is symmetric and what the key objects do not support.
 Algorithm = Literal["RS256", "RS384", "RS512", "ES256", "ES384", "ES512"]
 TextList = Annotated[tuple[str, ...], BeforeValidator(_comma_separated), BeforeValidator(_not_blank)]
@@ -101,10 +89,10 @@ class Config(BaseModel):
 
     issuer: HttpUrl = Field(
         "http://auth-api:8000", alias="AUTH_API_ISSUER",
-        description="required `iss`, exact match",
+        description="required `iss`, exact match; if the policy file has `issuers`, those are required",
     )
     jwks_url: HttpUrl = Field(
-        default_factory=lambda data: data["issuer"].rstrip("/") + "/.well-known/jwks.json", alias="AUTH_API_JWKS_URL",
+        default_factory=lambda data: well_known(data["issuer"], "jwks.json"), alias="AUTH_API_JWKS_URL",
         description="where keys come from",
     )
     audiences: TextList = Field(
@@ -144,7 +132,8 @@ class Config(BaseModel):
     )
     jwks_snapshot_path: Annotated[Path | None, BeforeValidator(_not_blank)] = Field(
         None, alias="JWKS_SNAPSHOT_PATH",
-        description="last good key set on disk, so that a restart during an outage still serves",
+        description="last good key set on disk, so that a restart during an outage still serves; a file beside it "
+        "for each further issuer of the policy",
     )
     policy_file: Annotated[Path, BeforeValidator(_not_blank)] = Field(
         Path("policy.yaml"), alias="AUTHZ_POLICY_FILE",

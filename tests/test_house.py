@@ -11,11 +11,11 @@ import authz_service
 ROOT = Path(authz_service.__file__).parent
 
 FLOORS = (
-    ("errors", "__init__"),
+    ("errors", "http_url", "__init__"),
     ("model",),
     ("token", "policy", "response"),
     ("config",),
-    ("caller", "policy_file"),
+    ("caller", "issuers", "policy_file"),
     ("authorizer",),
     ("keys",),
     ("observability",),
@@ -26,7 +26,7 @@ FLOORS = (
 )
 """From the ground up. Rooms of one floor do not know each other."""
 
-CORE = ("errors", "model", "token", "policy", "response", "caller", "authorizer")
+CORE = ("errors", "http_url", "model", "token", "policy", "response", "caller", "authorizer")
 IO = frozenset({
     "aiohttp", "asyncio", "grpc", "os", "pathlib", "prometheus_client", "random", "signal", "socket", "ssl",
     "subprocess", "threading", "time", "urllib.request", "uvloop",
