@@ -82,7 +82,6 @@ PATHOLOGICAL = {
     "JWT_LEEWAY_SECONDS": "9" * 5000,
     "AUTHZ_LISTEN": "[::1]:²",
     "AUTHZ_TRANSPORT": "\x00",
-    "AUTH_API_JWKS_URL": "http://auth-api:99999/keys",
 }
 
 
