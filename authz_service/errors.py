@@ -8,6 +8,7 @@
     ├── UnknownKeyId         no verdict yet: refresh the key set once, then ask again
     └── Refused              a verdict: this request does not pass
         ├── TokenRefused     401, RFC 6750 section 3.1 "invalid_token"
+        │   └── AlgorithmNotAllowed   which one, as far as it is a known one
         ├── RequestRefused   400, RFC 6750 section 3.1 "invalid_request"
         ├── AccessRefused    403, RFC 6750 section 3.1 "insufficient_scope"
         ├── Unavailable      503, nothing is wrong with the request
@@ -19,6 +20,13 @@ The text of a :class:`Refused` reaches the client, so it never repeats what the 
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import ClassVar
+
+OTHER_ALGORITHM = "other"
+SIGNATURE_ALGORITHMS = frozenset({
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512",
+    "none", "EdDSA",
+})  # fmt: skip
+"""RFC 7518 section 3.1 and RFC 8037 section 3.1: what a refused token may be said to name."""
 
 
 class Reason(StrEnum):
@@ -129,6 +137,18 @@ class TokenRefused(Refused):
         Reason.TOKEN_EXPIRED, Reason.TOKEN_NOT_YET_VALID, Reason.ISSUER_MISMATCH, Reason.AUDIENCE_MISMATCH,
         Reason.CLAIMS_INVALID,
     })  # fmt: skip
+
+
+class AlgorithmNotAllowed(TokenRefused):
+    """The token is signed in a way that is not accepted, such as the one before a migration.
+
+    :param named: what the token names, whatever that is; ``algorithm`` is it only if it is a known one.
+    """
+
+    def __init__(self, named: object, message: str) -> None:
+        known = isinstance(named, str) and named in SIGNATURE_ALGORITHMS
+        self.algorithm = str(named) if known else OTHER_ALGORITHM
+        super().__init__(Reason.ALGORITHM_NOT_ALLOWED, message)
 
 
 class RequestRefused(Refused):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from jose import jwk as jose_jwk
 
-from authz_service.errors import Reason, TokenRefused
+from authz_service.errors import AlgorithmNotAllowed, Reason, TokenRefused
 from authz_service.token import base64url
 from authz_service.token.base64url import NotBase64Url
 from authz_service.token.strict_json import NotStrictJson, parse_object
@@ -81,8 +81,8 @@ def parse_compact(token: str, algorithms: frozenset[str]) -> UnverifiedJws:
     ``typ``, ``kid``; then the payload's JSON, then the signature's spelling.
 
     :param algorithms: allow-list, compared to the letter (RFC 7515 section 4.1.1).
-    :raises TokenRefused: ``algorithm_not_allowed`` also for an ``alg`` that is absent or no string; ``key_id_missing``
-        for a ``kid`` that is absent or empty, ``token_malformed`` for one that is no short printable string.
+    :raises TokenRefused: AlgorithmNotAllowed also for an ``alg`` that is absent or no string; ``key_id_missing`` for a
+        ``kid`` that is absent or empty, ``token_malformed`` for one that is no short printable string.
     """
     parts = token.split(".", 3)
     if len(parts) != 3:  # noqa: PLR2004 - five would be a JWE, RFC 7516 section 7.1
@@ -102,7 +102,7 @@ def is_key_id(value: object) -> bool:
 def _read_header(header: Mapping[str, Any], algorithms: frozenset[str]) -> tuple[str, str]:
     algorithm = header.get("alg")
     if not isinstance(algorithm, str) or algorithm not in algorithms:
-        raise TokenRefused(Reason.ALGORITHM_NOT_ALLOWED, "The access token's signature algorithm is not allowed.")
+        raise AlgorithmNotAllowed(algorithm, "The access token's signature algorithm is not allowed.")
     if not _REFUSED_PARAMETERS.isdisjoint(header):
         raise _malformed("The access token's header asks for what is not supported.")
     if "typ" in header and not _is_access_token_type(header["typ"]):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz_service.errors import Reason, Refused, TokenRefused
+from authz_service.errors import SIGNATURE_ALGORITHMS, AlgorithmNotAllowed, Reason, Refused, TokenRefused
 from authz_service.token.base64url import decode
 from authz_service.token.jws import (
     MAX_KID_LENGTH,
@@ -122,6 +122,17 @@ ALGORITHMS = [
 @pytest.mark.parametrize("algorithm", [*ALGORITHMS, *JSON_TYPES.values(), ABSENT])
 def test_an_algorithm_outside_the_allow_list_is_refused_whatever_it_is(algorithm: object) -> None:
     assert refusal(with_header(alg=algorithm)) is Reason.ALGORITHM_NOT_ALLOWED
+
+
+@pytest.mark.parametrize(("algorithm", "told"), [
+    *((known, known) for known in sorted(SIGNATURE_ALGORITHMS - {"RS256"})),
+    *((other, "other") for other in ("None", "hs256", "HS256 ", "ES256K", "", "x" * 5000)),
+    *((other, "other") for other in (*JSON_TYPES.values(), ABSENT)),
+])  # fmt: skip
+def test_the_refusal_tells_the_algorithm_only_if_it_is_a_known_one(algorithm: object, told: str) -> None:
+    with pytest.raises(AlgorithmNotAllowed) as caught:
+        parse_compact(with_header(alg=algorithm), RS256)
+    assert caught.value.algorithm == told
 
 
 @pytest.mark.parametrize("signature", [b"", SIGNATURE])
