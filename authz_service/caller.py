@@ -56,6 +56,11 @@ class Introduction:
 
     def __init__(self, policy: Policy, max_injected_bytes: int, encode: Encode, *, forward_authorization: bool) -> None:
         self._headers = IdentityHeaders(policy.identity_headers, max_injected_bytes)
+        self._headers_of = {
+            trusted.issuer: IdentityHeaders(trusted.identity_headers, max_injected_bytes) for trusted in policy.issuers
+        }
+        of_all = (self._headers, *self._headers_of.values())
+        self._identity_headers = frozenset(name for headers in of_all for name in headers.reserved)
         self._encode = encode
         self._compared = frozenset(
             claim for rule in policy.routes.rules if rule.requirement
@@ -64,9 +69,9 @@ class Introduction:
         self._always_removed = () if forward_authorization else ("authorization",)
         self._sets: _Shared[frozenset[str]] = _Shared()
         self._names: _Shared[tuple[str, ...]] = _Shared()
-        self.says = (policy.identity_headers, self._compared)
+        self.says = (policy.identity_headers, policy.issuers, self._compared)
         """Callers who were made by another introduction that says the same are as good."""
-        self.reserved = frozenset({*self._headers.reserved, CONTRACT_HEADER[0]})
+        self.reserved = self._identity_headers | {CONTRACT_HEADER[0]}
         """Names that only this service may speak."""
         self.nobody = Identity(self._unspoken(()))
         """For whom no token speaks."""
@@ -78,14 +83,14 @@ class Introduction:
 
     def _identity(self, token: VerifiedToken) -> Identity | Refused:
         try:
-            headers = self._headers.render(token.claims)
+            headers = self._headers_of.get(token.claims.issuer, self._headers).render(token.claims)
             encoded, metadata = self._encode(headers, token.claims.subject, token.kid)
         except Refused as refused:
             return refused
         return Identity(self._unspoken(tuple(name for name, _ in headers)), encoded, metadata)
 
     def _unspoken(self, spoken: tuple[str, ...]) -> tuple[str, ...]:
-        names = {*self._headers.reserved, *self._always_removed}.difference(spoken)
+        names = {*self._identity_headers, *self._always_removed}.difference(spoken)
         return self._names.one(tuple(sorted(names)))
 
     def _what_matters(self, claims: Claims) -> Claims:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 import time
-from functools import partial
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import uvloop
@@ -13,17 +13,14 @@ from authz_service import __version__
 from authz_service.authorizer import Authorizer, Limits
 from authz_service.config import Address, Config
 from authz_service.errors import ConfigurationError
-from authz_service.keys.fetch import Fetcher
-from authz_service.keys.jwk import parse_key_set
-from authz_service.keys.jwks import KeyRing, KeyRings
-from authz_service.keys.schedule import Timing
-from authz_service.keys.snapshot import Snapshot
+from authz_service.issuers import trusted_issuers
+from authz_service.keys.assembly import key_rings
+from authz_service.keys.jwks import KeyRing
 from authz_service.observability.admin import AdminServer
 from authz_service.observability.logs import configure_logging
 from authz_service.observability.metrics import Metrics, TimedVerifier
 from authz_service.policy.loader import Policy
 from authz_service.policy_file import PolicyFile, watch
-from authz_service.token.claims import ClaimRules
 from authz_service.token.verifier import TokenVerifier
 from authz_service.transport.check import encode_identity
 from authz_service.transport.check_service import CheckService
@@ -61,10 +58,12 @@ class Service:
         self._config = config
         self._policy_file = policy_file
         self._metrics = Metrics()
-        self._ring = _key_ring(config, self._metrics)
-        self._metrics.watch_keys(self._ring)
-        self._keys = KeyRings({config.issuer: self._ring})
-        self._authorizer = Authorizer(policy, self._verifier(), _limits(config), time.time, encode_identity)
+        self._keys = key_rings(config, [self._metrics])
+        self._metrics.watch_keys(self._keys)
+        self._verifier = TokenVerifier(self._keys, {}, frozenset(config.algorithms))
+        timed = TimedVerifier(self._verifier, self._metrics, time.perf_counter)
+        self._authorizer = Authorizer(policy, timed, _limits(config), time.time, encode_identity)
+        self._use(policy)
         self._metrics.watch_cache(self._authorizer.remembered)
         self._overload = OverloadGuard(time.perf_counter)
         self._check = CheckService(
@@ -75,7 +74,7 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether there are keys to verify with."""
-        return self._ring.ready
+        return self._keys.ready
 
     async def serve(self, *, reflection: bool) -> None:
         """Open the ports first, then fetch keys; healthy while there are keys; drain at the end."""
@@ -94,7 +93,7 @@ class Service:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._overload.stop()
-            await self._ring.stop()
+            await self._keys.stop()
             await admin.stop()
 
     def status(self) -> dict[str, Any]:
@@ -103,28 +102,23 @@ class Service:
             "version": __version__,
             "ready": self.ready,
             "policy": {"digest": self._authorizer.policy.digest, "mode": self._authorizer.policy.default_mode},
-            "keys": self._key_status(),
-        }
-
-    def _key_status(self) -> dict[str, Any]:
-        ring, error = self._ring, self._ring.last_error
-        return {
-            "issuer": ring.issuer,
-            "keys": [{"kid": kid, "last_used": ring.last_used(kid)} for kid in sorted(ring.kids)],
-            "age_seconds": ring.age_seconds,
-            "next_refresh_in_seconds": ring.next_refresh_in,
-            "last_error": {"cause": error.cause, "message": str(error)} if error else None,
+            "keys": {
+                "age_seconds": self._keys.age_seconds,
+                "keys": [key for ring in self._keys for key in _key_status(ring)],
+            },
+            "issuers": [_issuer_status(ring) for ring in self._keys],
         }
 
     def metrics_page(self) -> bytes:
         """What ``/metrics`` shows."""
         return self._metrics.render()
 
-    def _verifier(self) -> TimedVerifier:
-        config = self._config
-        rules = ClaimRules(config.issuer, frozenset(config.audiences), config.leeway_seconds)
-        verifier = TokenVerifier(self._keys, {config.issuer: rules}, frozenset(config.algorithms))
-        return TimedVerifier(verifier, self._metrics.validation_seconds, time.perf_counter)
+    def _use(self, policy: Policy) -> None:
+        """Issuers, their keys and the rules change together: no request is decided in between."""
+        issuers = trusted_issuers(self._config, policy)
+        self._keys.use(issuers)
+        self._verifier.use({issuer.issuer: issuer.rules for issuer in issuers})
+        self._authorizer.use_policy(policy)
 
     def _on_signals(self) -> asyncio.Future[signal.Signals]:
         loop = asyncio.get_running_loop()
@@ -142,12 +136,11 @@ class Service:
     def _reload_now(self) -> None:
         log.info("SIGHUP: refreshing keys and policy now")
         self._reload.set()
-        self._ring.refresh_now()
+        self._keys.refresh_now()
 
     def _background(self, server: Transport) -> list[asyncio.Task[None]]:
-        self._ring.start()
-        use, reloaded = self._authorizer.use_policy, self._metrics.policy_reloaded
-        policy_watch = watch(self._policy_file, use, reloaded, self._reload)
+        self._keys.start()
+        policy_watch = watch(self._policy_file, self._use, self._metrics.policy_reloaded, self._reload)
         return [asyncio.create_task(policy_watch), asyncio.create_task(self._follow_readiness(server))]
 
     async def _follow_readiness(self, server: Transport) -> None:
@@ -192,12 +185,17 @@ def _limits(config: Config) -> Limits:
     )  # fmt: skip
 
 
-def _key_ring(config: Config, metrics: Metrics) -> KeyRing:
-    timing = Timing(
-        config.jwks_refresh_interval_seconds, config.jwks_max_stale_seconds, config.jwks_unknown_kid_cooldown_seconds
-    )
-    return KeyRing(
-        config.issuer, Fetcher(config.jwks_url, config.jwks_fetch_timeout_seconds),
-        partial(parse_key_set, algorithms=frozenset(config.algorithms)), timing, observers=[metrics],
-        snapshot=Snapshot(config.jwks_snapshot_path, config.issuer) if config.jwks_snapshot_path else None,
-    )  # fmt: skip
+def _key_status(ring: KeyRing) -> Iterator[dict[str, Any]]:
+    for kid in sorted(ring.kids):
+        yield {"issuer": ring.issuer, "kid": kid, "last_used": ring.last_used(kid)}
+
+
+def _issuer_status(ring: KeyRing) -> dict[str, Any]:
+    error = ring.last_error
+    return {
+        "issuer": ring.issuer,
+        "ready": ring.ready,
+        "age_seconds": ring.age_seconds,
+        "next_refresh_in_seconds": ring.next_refresh_in,
+        "last_error": {"cause": error.cause, "message": str(error)} if error else None,
+    }

@@ -2,6 +2,7 @@
 
 from ast import literal_eval
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -27,6 +28,8 @@ rules:
   - {name: trial, match: {path: /trial}, require: {permission: "trial:read"}, mode: shadow}
   - {name: cors, match: {path: /cors}, require: {authenticated: true}, cors_preflight: true}
 """
+
+ISSUERS = "issuers: [{issuer: http://issuer, claims_to_headers: {sub: x-auth-who}}, {issuer: http://other}]"
 
 KEY = VerificationKey("key-1", frozenset({"RS256"}), "thumbprint", {})
 
@@ -258,6 +261,31 @@ def test_a_new_policy_decides_from_the_next_request_on() -> None:
     assert gate.authorize(request("/groups")).reason is Reason.NO_MATCHING_RULE
 
 
+class TestSeveralIssuers:
+    POLICY = POLICY.replace("version: 1", f"version: 1\n{ISSUERS}")
+
+    def test_each_has_the_headers_of_its_own_claim_map(self) -> None:
+        own = authorizer(verified(), policy=self.POLICY).authorize(request("/groups"))
+        assert injected(own) == {"x-auth-contract": "1", "x-auth-who": "user-1"}
+        others = verified()
+        others = VerifiedToken(replace(others.claims, issuer="http://other"), others.key, others.algorithm)
+        other = injected(authorizer(others, policy=self.POLICY).authorize(request("/groups")))
+        assert "x-auth-who" not in other
+        assert other["x-auth-sub"] == "user-1"
+
+    def test_what_only_another_issuer_says_is_removed(self) -> None:
+        decision = authorizer(verified(), policy=self.POLICY).authorize(request("/groups"))
+        assert isinstance(decision, Allow)
+        assert {"x-auth-sub", "x-auth-org-id", "x-auth-permissions"} <= set(decision.remove_headers)
+
+    @pytest.mark.parametrize("path", ["/healthz", "/trial"])
+    def test_without_an_identity_those_of_all_issuers_are_removed(self, path: str) -> None:
+        refused = TokenRefused(Reason.TOKEN_EXPIRED, "A sentence.")
+        decision = authorizer(refused, policy=self.POLICY).authorize(request(path))
+        assert isinstance(decision, Allow)
+        assert {"x-auth-sub", "x-auth-who"} <= set(decision.remove_headers)
+
+
 class TestMemory:
     def test_a_token_that_the_verifier_still_vouches_for_is_not_verified_again(self) -> None:
         gate, verifier = remembering()
@@ -302,6 +330,10 @@ class TestMemory:
         [
             pytest.param("version: 1", "version: 1\nclaims_to_headers: {sub: x-auth-who}", id="headers"),
             pytest.param("{org_id: org_id}", "{sub: org_id}", id="claims that rules compare"),
+            pytest.param("version: 1", f"version: 1\n{ISSUERS}", id="other issuers"),
+            pytest.param(
+                "version: 1", "version: 1\nissuers: [{issuer: http://issuer, audiences: [b]}]", id="other audiences",
+            ),
         ],
     )
     def test_a_policy_that_introduces_otherwise_forgets_who_was_introduced(self, old: str, new: str) -> None:

@@ -74,7 +74,7 @@ class Fetcher:
         if is_exposed(url):
             log.warning(
                 "%s is plain http outside this cluster: whoever is on the way can replace the keys. "
-                "Set AUTH_API_JWKS_URL to an https:// URL.", url,
+                "Give an https:// URL: AUTH_API_JWKS_URL, or issuers in the policy file.", url,
             )  # fmt: skip
 
     async def fetch(self, etag: str | None = None) -> Fetched:

@@ -11,17 +11,16 @@ wants a refresh (the schedule, SIGHUP, an unknown key id) shares it. The three a
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from random import random as system_random
 from typing import Protocol
 
-from authz_service.errors import KeySetRefused, Reason, TokenRefused
+from authz_service.errors import KeySetRefused
 from authz_service.keys.jwk import KeySet, SkippedKey
 from authz_service.keys.loader import NO_USABLE_KEYS, KeySetLoader, KeySetSource, Loaded
 from authz_service.keys.schedule import DEFAULT_TIMING, Timing, UnknownKids, refresh_delay, retry_delay
 from authz_service.keys.served import ServedKeys
 from authz_service.keys.snapshot import Snapshot
-from authz_service.token.jws import VerificationKey
 
 HOLD_SECONDS = 0.15
 """The longest that a request with an unknown key id waits for a refresh."""
@@ -76,6 +75,7 @@ class KeyRing(ServedKeys):
         self.last_error: KeySetRefused | None = None
         """Why the latest fetch failed; None after a good one."""
         self._loader = KeySetLoader(source, parse)
+        self._parse = parse
         self._interval = timing.interval_seconds
         self._snapshot = snapshot
         self._observers = tuple(observers)
@@ -101,6 +101,11 @@ class KeyRing(ServedKeys):
             await asyncio.gather(self._task, return_exceptions=True)
         if self._snapshot is not None:
             await self._snapshot.stop()
+
+    def use_source(self, source: KeySetSource) -> None:
+        """Fetch from there, beginning now. The keys are the same issuer's: they serve until it answers."""
+        self._loader = KeySetLoader(source, self._parse)
+        self.refresh_now()
 
     def refresh_now(self) -> None:
         """Fetch as soon as possible: now, or right after the fetch that is under way."""
@@ -217,44 +222,9 @@ class KeyRing(ServedKeys):
             outlook = "There are no usable keys: protected routes answer 503."
         log.log(
             logging.WARNING if self.ready and refused.cause != NO_USABLE_KEYS else logging.ERROR,
-            "JWKS fetch failed for %s: %s (%s). %s Next attempt in %.1f s; check AUTH_API_JWKS_URL and the issuer.",
+            "JWKS fetch failed for %s: %s (%s). %s Next attempt in %.1f s; check the URL of its keys and the issuer.",
             self.issuer, refused, refused.cause, outlook, self.next_refresh_in,
         )  # fmt: skip
-
-
-class KeyRings:
-    """Key rings by the exact ``iss``; the source of keys for token verification."""
-
-    def __init__(self, rings: Mapping[str, KeyRing]) -> None:
-        self._rings = dict(rings)
-
-    @property
-    def ready(self) -> bool:
-        """Whether at least one issuer's tokens can be decided: one issuer's outage is not the others'."""
-        return any(ring.ready for ring in self._rings.values())
-
-    def key(self, issuer: str, kid: str) -> VerificationKey:
-        """The issuer's key.
-
-        :raises TokenRefused: the issuer is not one of ours.
-        :raises UnknownKeyId: the key is not in the issuer's current set.
-        :raises Unavailable: the issuer has no key set, or none that is young enough.
-        """
-        return self._ring(issuer).key(kid)
-
-    def mark_used(self, issuer: str, kid: str) -> None:
-        """A token was accepted by this key."""
-        self._ring(issuer).mark_used(kid)
-
-    async def refresh_for_unknown_kid(self, issuer: str, kid: str) -> None:
-        """See :meth:`KeyRing.refresh_for_unknown_kid`; other issuers are not asked."""
-        await self._ring(issuer).refresh_for_unknown_kid(kid)
-
-    def _ring(self, issuer: str) -> KeyRing:
-        ring = self._rings.get(issuer)
-        if ring is None:
-            raise TokenRefused(Reason.ISSUER_MISMATCH, "The access token was not issued by a trusted issuer.")
-        return ring
 
 
 def _shown(kid: str) -> str:

@@ -13,7 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from authz_service.errors import Reason, TokenRefused
+from authz_service.errors import AlgorithmNotAllowed, Reason, TokenRefused
 from authz_service.keys.jwk import KeySet
 from authz_service.model import Allow, Decision, Mode
 from authz_service.token.verifier import VerifiedToken
@@ -49,13 +49,23 @@ class CacheFigures(Protocol):
 
 
 class KeyRingFigures(Protocol):
-    """What the key ring tells at scrape time."""
+    """What one issuer's key ring tells at scrape time."""
+
+    issuer: str
 
     @property
-    def age_seconds(self) -> float | None: ...  # noqa: D102
+    def ready(self) -> bool: ...  # noqa: D102
     @property
     def kids(self) -> Iterable[str]: ...  # noqa: D102
     def last_used(self, kid: str) -> float | None: ...  # noqa: D102
+
+
+class KeyFigures(Protocol):
+    """What all of them tell."""
+
+    def __iter__(self) -> Iterator[KeyRingFigures]: ...
+    @property
+    def age_seconds(self) -> float | None: ...  # noqa: D102
     def hits_and_misses(self) -> tuple[int, int]: ...  # noqa: D102
 
 
@@ -92,6 +102,7 @@ class Metrics:
         self._spoofed = 0
         self._refreshes = 0
         self._refresh_failures: Counter[str] = Counter()
+        self._refused_algorithms: Counter[str] = Counter()
         self._policy_reloads = {"success": 0, "failure": 0}
 
     def decided(self, decision: Decision, seconds: float) -> None:
@@ -114,8 +125,12 @@ class Metrics:
         """A key set was not fetched, or refused. The causes are a closed list."""
         self._refresh_failures[cause] += 1
 
-    def watch_keys(self, keys: KeyRingFigures) -> None:
-        """Show the state of the key set at each scrape."""
+    def algorithm_refused(self, algorithm: str) -> None:
+        """A token was refused for its signature algorithm, one of the closed list of AlgorithmNotAllowed."""
+        self._refused_algorithms[algorithm] += 1
+
+    def watch_keys(self, keys: KeyFigures) -> None:
+        """Show the state of the key sets at each scrape."""
         self.registry.register(_Figures(lambda: _key_families(keys)))
 
     def watch_cache(self, cache: CacheFigures) -> None:
@@ -136,6 +151,11 @@ class Metrics:
         yield _labelled("authz_policy_reloads", "Changes of the policy file.", "result", self._policy_reloads)
         yield CounterMetricFamily("jwks_refresh", "Key sets fetched and taken into use.", value=self._refreshes)
         yield _labelled("jwks_refresh_failures", "Key sets not fetched or refused.", "cause", self._refresh_failures)
+
+        yield _labelled(
+            "authz_tokens_refused_algorithm", "Tokens whose signature algorithm is not allowed.", "algorithm",
+            self._refused_algorithms,
+        )  # fmt: skip
 
     def _decision_family(self) -> Metric:
         labels = ["decision", "reason", "rule", "mode"]
@@ -168,11 +188,14 @@ class Metrics:
 
 
 class TimedVerifier:
-    """A verifier that records how long each token took; those that it only vouches for again take none."""
+    """A verifier that records how long each token took; those that it only vouches for again take none.
 
-    def __init__(self, verifier: Verifier, durations: Durations, timer: Callable[[], float]) -> None:
+    It also tells of each algorithm that is not allowed: a migration to another one is over when nobody uses the old.
+    """
+
+    def __init__(self, verifier: Verifier, metrics: Metrics, timer: Callable[[], float]) -> None:
         self._verifier = verifier
-        self._durations = durations
+        self._metrics = metrics
         self._timer = timer
         self.vouches = verifier.vouches
 
@@ -181,8 +204,11 @@ class TimedVerifier:
         started = self._timer()
         try:
             return self._verifier.verify(token, now)
+        except AlgorithmNotAllowed as refused:
+            self._metrics.algorithm_refused(refused.algorithm)
+            raise
         finally:
-            self._durations.observe(self._timer() - started)
+            self._metrics.validation_seconds.observe(self._timer() - started)
 
 
 class _Figures(Collector):
@@ -202,21 +228,35 @@ def _labelled(name: str, documentation: str, label: str, values: dict[str, int])
     return family
 
 
-def _key_families(keys: KeyRingFigures) -> Iterator[Metric]:
+def _key_families(keys: KeyFigures) -> Iterator[Metric]:
+    """One sample for all issuers together, as for a single one: the sum of their keys, the worst of their ages."""
     hits, misses = keys.hits_and_misses()
     yield CounterMetricFamily("jwks_key_cache_hits", "Keys found in the current set.", value=hits)
     yield CounterMetricFamily("jwks_key_cache_misses", "Keys not found in the current set.", value=misses)
-    kids = list(keys.kids)
-    yield GaugeMetricFamily("jwks_keys", "Usable keys in the current set.", value=len(kids))
+    rings = list(keys)
+    yield GaugeMetricFamily("jwks_keys", "Usable keys in the current set.", value=sum(len(list(r.kids)) for r in rings))
     if (age := keys.age_seconds) is not None:
         yield GaugeMetricFamily("jwks_age_seconds", "Time since the last good refresh.", value=age)
-    last_used = GaugeMetricFamily(
+    ready = GaugeMetricFamily("jwks_issuer_ready", "Whether an issuer's tokens can be decided.", labels=["issuer"])
+    for ring in rings:
+        ready.add_metric([ring.issuer], ring.ready)
+    yield ready
+    yield _last_used_family(rings)
+
+
+def _last_used_family(rings: Iterable[KeyRingFigures]) -> Metric:
+    """A kid that several issuers use is one sample: Prometheus takes no two of the same name."""
+    latest: dict[str, float] = {}
+    for ring in rings:
+        for kid in ring.kids:
+            if (used := ring.last_used(kid)) is not None:
+                latest[kid] = max(used, latest.get(kid, used))
+    family = GaugeMetricFamily(
         "jwks_key_last_used_timestamp_seconds", "When a key last verified a token.", labels=["kid"]
     )
-    for kid in kids:
-        if (used := keys.last_used(kid)) is not None:
-            last_used.add_metric([kid], used)
-    yield last_used
+    for kid, used in latest.items():
+        family.add_metric([kid], used)
+    return family
 
 
 def _cache_families(cache: CacheFigures) -> Iterator[Metric]:

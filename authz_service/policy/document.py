@@ -10,6 +10,8 @@ from authz_service.model import Mode
 from authz_service.policy.grammar import (
     HeaderName,
     Host,
+    HttpUrl,
+    IssuerUrl,
     Method,
     OnlyTrue,
     ParameterName,
@@ -23,6 +25,7 @@ from authz_service.policy.grammar import (
 from authz_service.policy.template import PathPattern
 
 MAX_RULES = 20_000
+MAX_ISSUERS = 20
 
 UP = ".."
 """A step of :func:`mistake` to the mapping around a field."""
@@ -157,6 +160,34 @@ class DefaultsDocument(_Mapping):
     cors_preflight: StrictBool = Field(default=False, description="As in a rule.")
 
 
+class IssuerDocument(_Mapping):
+    """An issuer whose tokens are accepted. Its keys are where one of `jwks_url` and `discovery` says, if either."""
+
+    model_config = ConfigDict(title="issuer", json_schema_extra={"not": {"required": ["jwks_url", "discovery"]}})
+
+    issuer: IssuerUrl = Field(description="The `iss` of its tokens, to the letter; each issuer stands here once.")
+    jwks_url: HttpUrl | None = Field(None, description=(
+        "Where its keys are. Left out: what AUTH_API_JWKS_URL says for the issuer of AUTH_API_ISSUER, and "
+        "`.well-known/jwks.json` below the issuer for others."
+    ))  # fmt: skip
+    discovery: OnlyTrue | None = Field(None, validate_default=True, description=(
+        "Its `.well-known/openid-configuration` says where its keys are, now and whenever they move."
+    ))  # fmt: skip
+    audiences: tuple[Text, ...] | None = Field(
+        None, min_length=1, description="The `aud` of its tokens, any one of these. Left out: those of JWT_AUDIENCE."
+    )
+    claims_to_headers: dict[Text, HeaderName] | None = Field(
+        None, description="As of the whole policy, which it takes the place of for this issuer's tokens."
+    )
+
+    @field_validator("discovery", mode="after")
+    @classmethod
+    def _one_place(cls, discovery: bool | None, info: ValidationInfo) -> bool | None:  # noqa: FBT001 - OnlyTrue
+        if discovery and info.data.get("jwks_url") is not None:
+            raise mistake("has both jwks_url and discovery; name one of the two, or neither", UP)
+        return discovery
+
+
 class PolicyDocument(_Mapping):
     """Who may send which requests. The first rule that matches decides; what none matches is denied."""
 
@@ -170,6 +201,11 @@ class PolicyDocument(_Mapping):
         ),
     )  # fmt: skip
     defaults: DefaultsDocument = Field(default_factory=DefaultsDocument)
+    issuers: tuple[IssuerDocument, ...] | None = Field(
+        None, min_length=1, json_schema_extra={"maxItems": MAX_ISSUERS}, description=(
+            "All issuers whose tokens are accepted; the token's `iss` chooses. Left out: the one of AUTH_API_ISSUER."
+        ),
+    )  # fmt: skip
     claims_to_headers: dict[Text, HeaderName] | None = Field(
         None, description="Which claims the upstream sees, and in which headers. In place of the default map."
     )
@@ -184,6 +220,13 @@ class PolicyDocument(_Mapping):
         if isinstance(rules, list) and len(rules) > MAX_RULES:
             raise mistake(f"must be at most {MAX_RULES} rules, not {len(rules)}")
         return rules
+
+    @field_validator("issuers", mode="before")
+    @classmethod
+    def _few_issuers(cls, issuers: object) -> object:
+        if isinstance(issuers, list) and len(issuers) > MAX_ISSUERS:
+            raise mistake(f"must be at most {MAX_ISSUERS} issuers, not {len(issuers)}")
+        return issuers
 
 
 class _PublishedSchema(GenerateJsonSchema):

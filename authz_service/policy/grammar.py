@@ -7,16 +7,19 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, StrictInt, StrictStr, WithJsonSchema
 from pydantic_core import PydanticKnownError
 
+from authz_service.http_url import HTTP_URL_PATTERN, check_http_url
 from authz_service.policy.hosts import HOST_PATTERN, parse_host_pattern
 from authz_service.policy.routes import NEVER_METHODS
 from authz_service.policy.template import PATH_PATTERN, PREFIX_PATTERN, PathPattern, parse_path, parse_prefix
 
 MAX_TEXT_LENGTH = 256
+MAX_URL_LENGTH = 2048
 RESERVED_HEADERS = frozenset({"x-auth-contract", "x-auth-shadow"})
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 METHOD_PATTERN = r"^(?!(CONNECT|TRACE)$)[A-Z][A-Z0-9_-]{0,31}$"
 PARAMETER_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
+ISSUER_PATTERN = r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"
 HEADER_PATTERN = r"^(?!x-auth-(contract|shadow)$)x-auth-[a-z0-9]+(-[a-z0-9]+)*$"
 
 
@@ -69,6 +72,18 @@ def _method(text: str) -> str:
     raise ValueError("must be a method such as GET or POST")
 
 
+def _url(text: str) -> str:
+    if len(text) > MAX_URL_LENGTH:
+        raise ValueError(f"must be at most {MAX_URL_LENGTH} characters long")
+    return check_http_url(text)
+
+
+def _issuer(text: str) -> str:
+    if "?" in _url(text):
+        raise ValueError("must not have a query (OpenID Connect Discovery 1.0 section 3)")
+    return text
+
+
 def _own_header(name: str) -> str:
     if name in RESERVED_HEADERS:
         raise ValueError(f"{name} is what this service itself says; choose another name")
@@ -100,6 +115,8 @@ HeaderName = Annotated[
     _spelled(HEADER_PATTERN, "must be a lower-case header name that begins with x-auth-"),
     _text_schema(HEADER_PATTERN),
 ]
+HttpUrl = Annotated[StrictStr, AfterValidator(_url), _text_schema(HTTP_URL_PATTERN, maxLength=MAX_URL_LENGTH)]
+IssuerUrl = Annotated[StrictStr, AfterValidator(_issuer), _text_schema(ISSUER_PATTERN, maxLength=MAX_URL_LENGTH)]
 OnlyTrue = Annotated[Literal[True], _exactly(value=True, written="true")]
 Percent = Annotated[StrictInt, Field(ge=0, le=100)]
 Version = Annotated[Literal[1], _exactly(value=1, written="1")]

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import chain, islice
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -11,6 +12,7 @@ from authz_service.errors import ConfigurationError
 from authz_service.model import Mode
 from authz_service.policy.document import (
     DefaultsDocument,
+    IssuerDocument,
     PolicyDocument,
     Requiring,
     RuleDocument,
@@ -35,6 +37,20 @@ DEFAULT_IDENTITY_HEADERS = tuple(
 )
 
 
+ClaimsToHeaders = tuple[tuple[str, str], ...]
+"""Pairs of claim and header."""
+
+
+class IssuerPolicy(NamedTuple):
+    """What the policy says about one issuer. What it leaves open (None) is for the environment to say."""
+
+    issuer: str
+    jwks_url: str | None
+    discovery: bool
+    audiences: frozenset[str] | None
+    identity_headers: ClaimsToHeaders
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What one policy file says."""
@@ -43,10 +59,11 @@ class Policy:
     hosts: HostList
     default_mode: Mode
     """For requests that no rule is known to be about."""
-    identity_headers: tuple[tuple[str, str], ...]
-    """Pairs of claim and header."""
+    identity_headers: ClaimsToHeaders
     digest: str
     """The beginning of the text's SHA-256, to tell which policy is in use."""
+    issuers: tuple[IssuerPolicy, ...] = ()
+    """All whose tokens are accepted; none: that of the environment."""
 
 
 def parse_policy(text: str) -> Policy:
@@ -58,11 +75,11 @@ def parse_policy(text: str) -> Policy:
     given, problems = read_yaml(text)
     document = _validate(given, problems)
     routes = RouteTable(_rule(rule, document.defaults) for rule in document.rules)
-    headers = document.claims_to_headers
+    headers = _pairs(document.claims_to_headers, DEFAULT_IDENTITY_HEADERS)
     return Policy(
         routes=routes, hosts=HostList(document.hosts), default_mode=document.defaults.mode,
-        identity_headers=DEFAULT_IDENTITY_HEADERS if headers is None else tuple(headers.items()),
-        digest=sha256(encoded).hexdigest()[:12],
+        identity_headers=headers, digest=sha256(encoded).hexdigest()[:12],
+        issuers=tuple(_issuer(issuer, headers) for issuer in document.issuers or ()),
     )  # fmt: skip
 
 
@@ -79,7 +96,10 @@ def _encode(text: str) -> bytes:
 def _validate(given: object, problems: Iterable[str]) -> PolicyDocument:
     if not isinstance(given, dict):
         raise ConfigurationError([*problems, _no_policy(given)])
-    across = [*_names_used_twice(given.get("rules")), *_headers_used_twice(given.get("claims_to_headers"))]
+    across = [
+        *_used_twice("rules", "name", given), *_used_twice("issuers", "issuer", given), *_headers_used_twice("", given),
+        *chain.from_iterable(_headers_used_twice(f"issuers[{at}].", issuer) for at, issuer in _items("issuers", given)),
+    ]  # fmt: skip
     try:
         document = PolicyDocument.model_validate(given)
     except ValidationError as error:
@@ -103,20 +123,43 @@ def _no_policy(given: object) -> str:
     return f"must be a mapping with the keys version and rules, not {shown(given)}"
 
 
-def _names_used_twice(rules: object) -> Iterator[str]:
+def _items(key: str, given: dict[str, object]) -> Iterator[tuple[int, dict[str, object]]]:
+    items = given.get(key)
+    for index, item in enumerate(items if isinstance(items, list) else ()):
+        if isinstance(item, dict):
+            yield index, item
+
+
+def _used_twice(items: str, key: str, given: dict[str, object]) -> Iterator[str]:
+    """What tells one item from another, in two of them."""
     first: dict[str, int] = {}
-    for index, rule in enumerate(rules if isinstance(rules, list) else ()):
-        name = rule.get("name") if isinstance(rule, dict) else None
+    for index, item in _items(items, given):
+        name = item.get(key)
         if isinstance(name, str) and first.setdefault(name, index) != index:
-            yield f"rules[{index}].name: {shown(name)} is the name of rules[{first[name]}] already; give it its own"
+            there = f"the {key} of {items}[{first[name]}]"
+            yield f"{items}[{index}].{key}: {shown(name)} is {there} already; give it its own"
 
 
-def _headers_used_twice(headers: object) -> Iterator[str]:
+def _headers_used_twice(place: str, given: dict[str, object]) -> Iterator[str]:
     first: dict[str, str] = {}
+    headers = given.get("claims_to_headers")
     for claim, header in headers.items() if isinstance(headers, dict) else ():
         if isinstance(header, str) and first.setdefault(header, claim) != claim:
             there = shown_key(first[header])
-            yield f"claims_to_headers.{shown_key(claim)}: {shown(header)} carries {there} already; give it its own"
+            at = f"{place}claims_to_headers.{shown_key(claim)}"
+            yield f"{at}: {shown(header)} carries {there} already; give it its own"
+
+
+def _issuer(document: IssuerDocument, headers: ClaimsToHeaders) -> IssuerPolicy:
+    return IssuerPolicy(
+        document.issuer, document.jwks_url, document.discovery is not None,
+        None if document.audiences is None else frozenset(document.audiences),
+        _pairs(document.claims_to_headers, headers),
+    )  # fmt: skip
+
+
+def _pairs(given: dict[str, str] | None, otherwise: ClaimsToHeaders) -> ClaimsToHeaders:
+    return otherwise if given is None else tuple(given.items())
 
 
 def _rule(document: RuleDocument, defaults: DefaultsDocument) -> Rule:

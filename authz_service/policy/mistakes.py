@@ -27,8 +27,8 @@ _MUST = {
 """By pydantic's error type, for those that are about the value that was given."""
 
 _KEYS: dict[str, type[BaseModel]] = {
-    "": document.PolicyDocument, "defaults": document.DefaultsDocument, "rules": document.RuleDocument,
-    "match": document.Matching, "require": document.Requiring,
+    "": document.PolicyDocument, "defaults": document.DefaultsDocument, "issuers": document.IssuerDocument,
+    "rules": document.RuleDocument, "match": document.Matching, "require": document.Requiring,
 }  # fmt: skip
 """By the key that a mapping stands under: who knows which keys it may have."""
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Protocol
 
-from authz_service.errors import Reason, TokenRefused
+from authz_service.errors import AlgorithmNotAllowed, Reason, TokenRefused
 from authz_service.model import Claims
 from authz_service.token.claims import ClaimRules, unverified_issuer, verify_claims
 from authz_service.token.jws import UnverifiedJws, VerificationKey, parse_compact
@@ -52,9 +52,16 @@ class TokenVerifier:
 
     def __init__(self, keys: KeySource, issuers: Mapping[str, ClaimRules], algorithms: frozenset[str]) -> None:
         self._keys = keys
-        self._issuers = dict(issuers)
+        self.use(issuers)
         self._algorithms = algorithms
         self._forgeries: dict[bytes, VerificationKey] = {}
+
+    def use(self, issuers: Mapping[str, ClaimRules]) -> None:
+        """Trust these issuers and no others, from the next token on.
+
+        Tokens that were verified when something else was asked of their issuer's are for their keeper to forget.
+        """
+        self._issuers = dict(issuers)
 
     def verify(self, token: str, now: float) -> VerifiedToken:
         """Verify a compact JWS at ``now``, in Unix seconds.
@@ -70,7 +77,7 @@ class TokenVerifier:
             raise TokenRefused(Reason.ISSUER_MISMATCH, "The access token was not issued by a trusted issuer.")
         key = self._keys.key(issuer, unverified.kid)
         if unverified.algorithm not in key.algorithms:
-            raise TokenRefused(Reason.ALGORITHM_NOT_ALLOWED, "The access token's key is not for its algorithm.")
+            raise AlgorithmNotAllowed(unverified.algorithm, "The access token's key is not for its algorithm.")
         if not self._signed(token, unverified, key):
             raise TokenRefused(Reason.SIGNATURE_INVALID, "The access token's signature is not valid.")
         claims = verify_claims(unverified.unverified_payload, rules, now)
@@ -78,15 +85,18 @@ class TokenVerifier:
         return VerifiedToken(claims, key, unverified.algorithm)
 
     def vouches(self, token: VerifiedToken, now: float) -> bool:
-        """Whether a token that was verified before would be again: its key is in the set and it has not expired.
+        """Whether a token that was verified before would be again.
+
+        Its issuer is one of ours, its key is in the set, and it has not expired.
 
         :raises Unavailable: as :meth:`verify`.
         :raises UnknownKeyId: as :meth:`verify`.
         """
         issuer = token.claims.issuer
-        if self._keys.key(issuer, token.key.kid) is not token.key:
+        rules = self._issuers.get(issuer)
+        if rules is None or self._keys.key(issuer, token.key.kid) is not token.key:
             return False
-        if now >= token.claims.expires_at + self._issuers[issuer].leeway_seconds:
+        if now >= token.claims.expires_at + rules.leeway_seconds:
             return False
         self._keys.mark_used(issuer, token.key.kid)
         return True

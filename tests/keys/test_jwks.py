@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from authz_service.errors import KeySetRefused, Reason, TokenRefused, Unavailable, UnknownKeyId
+from authz_service.errors import KeySetRefused, Reason, Unavailable, UnknownKeyId
 from authz_service.keys.fetch import Fetched, Fetcher
 from authz_service.keys.jwk import KeySet, parse_key_set
-from authz_service.keys.jwks import HOLD_SECONDS, KeyObserver, KeyRing, KeyRings, wait_for
+from authz_service.keys.jwks import HOLD_SECONDS, KeyObserver, KeyRing, wait_for
 from authz_service.keys.schedule import Timing
 from authz_service.keys.snapshot import Snapshot
 from tests.support.clock import Clock, VirtualTime, settle
@@ -607,41 +607,6 @@ class TestTold:
             assert message.isascii()
             assert message.isprintable()
             assert "x" * 62 not in message
-
-
-class TestRings:
-    OTHER = "https://other.test"
-
-    async def test_the_issuer_chooses_the_ring_exactly(self) -> None:
-        async with world(good("a")) as w:
-            rings = KeyRings({ISSUER: w.ring})
-            assert rings.key(ISSUER, "a").kid == "a"
-            for stranger in (self.OTHER, ISSUER + "/", ISSUER.upper(), ""):
-                with pytest.raises(TokenRefused) as refused:
-                    rings.key(stranger, "a")
-                assert refused.value.reason is Reason.ISSUER_MISMATCH
-
-    async def test_the_outage_of_one_issuer_is_not_the_others(self) -> None:
-        async with world(good("a")) as well, world(DOWN) as down:
-            rings = KeyRings({ISSUER: well.ring, self.OTHER: down.ring})
-            assert rings.ready
-            assert rings.key(ISSUER, "a")
-            with pytest.raises(Unavailable):
-                rings.key(self.OTHER, "a")
-
-    async def test_with_no_keys_at_all_they_are_not_ready(self) -> None:
-        async with world(DOWN) as down:
-            assert not KeyRings({ISSUER: down.ring}).ready
-
-    async def test_an_unknown_kid_refreshes_its_own_issuer_only(self) -> None:
-        async with world() as one, world() as other:
-            await KeyRings({ISSUER: one.ring, self.OTHER: other.ring}).refresh_for_unknown_kid(self.OTHER, "b")
-            assert (one.source.fetches, other.source.fetches) == (1, 2)
-
-    async def test_use_is_marked_at_the_issuer_of_the_token(self) -> None:
-        async with world() as one, world() as other:
-            KeyRings({ISSUER: one.ring, self.OTHER: other.ring}).mark_used(self.OTHER, "a")
-            assert (one.ring.last_used("a"), other.ring.last_used("a")) == (None, NOW)
 
 
 class TestRealWait:

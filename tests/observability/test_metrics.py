@@ -1,11 +1,11 @@
 """Figures count what happened, under labels that no client can choose."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from authz_service.errors import Reason, TokenRefused
+from authz_service.errors import AlgorithmNotAllowed, Reason, TokenRefused
 from authz_service.model import Allow, Deny, Mode
 from authz_service.observability.metrics import Metrics, TimedVerifier
 from authz_service.token.verifier import VerifiedToken
@@ -24,16 +24,30 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 
 class Ring:
-    """Figures of a key ring."""
+    """Figures of one issuer's keys."""
 
-    age_seconds: float | None = 12.5
-    kids: Iterable[str] = ("one", "two")
+    def __init__(self, issuer: str, last_used: Mapping[str, float | None], *, ready: bool = True) -> None:
+        self.issuer = issuer
+        self.ready = ready
+        self.kids = last_used.keys()
+        self.last_used = last_used.get
 
-    def last_used(self, kid: str) -> float | None:
-        return {"one": 1_700_000_000.0}.get(kid)
+
+class Rings:
+    """Figures of all."""
+
+    def __init__(self, *rings: Ring, age_seconds: float | None = 12.5) -> None:
+        self._rings = rings
+        self.age_seconds = age_seconds
+
+    def __iter__(self) -> Iterator[Ring]:
+        return iter(self._rings)
 
     def hits_and_misses(self) -> tuple[int, int]:
         return 7, 3
+
+
+ONE = Ring("http://issuer", {"one": 1_700_000_000.0, "two": None})
 
 
 def test_a_decision_is_counted_by_what_it_was() -> None:
@@ -88,25 +102,57 @@ def test_verification_is_timed_also_when_it_refuses() -> None:
             return False
 
     with pytest.raises(TokenRefused):
-        TimedVerifier(Refusing(), metrics.validation_seconds, lambda: next(ticks)).verify("token", 0)
+        TimedVerifier(Refusing(), metrics, lambda: next(ticks)).verify("token", 0)
     assert value(metrics, "oauth2_token_validation_duration_seconds_sum") == 0.5
+
+
+def test_a_token_of_the_old_algorithm_is_counted_under_its_name_and_others_under_none_of_their_own() -> None:
+    metrics = Metrics()
+    named: Iterator[object] = iter(["HS256", "HS256", "nobody's", None])
+
+    class Refusing:
+        def verify(self, _token: str, _now: float) -> VerifiedToken:
+            raise AlgorithmNotAllowed(next(named), "A sentence.")
+
+        def vouches(self, _token: VerifiedToken, _now: float) -> bool:
+            return False
+
+    for _ in range(4):
+        with pytest.raises(AlgorithmNotAllowed):
+            TimedVerifier(Refusing(), metrics, lambda: 0.0).verify("token", 0)
+    assert value(metrics, "authz_tokens_refused_algorithm_total", algorithm="HS256") == 2
+    assert value(metrics, "authz_tokens_refused_algorithm_total", algorithm="other") == 2
+    assert b"nobody" not in metrics.render()
 
 
 def test_the_key_set_is_shown_as_it_is_at_the_scrape() -> None:
     metrics = Metrics()
-    metrics.watch_keys(Ring())
+    metrics.watch_keys(Rings(ONE))
     assert value(metrics, "jwks_keys") == 2
     assert value(metrics, "jwks_age_seconds") == 12.5
     assert value(metrics, "jwks_key_cache_hits_total") == 7
     assert value(metrics, "jwks_key_cache_misses_total") == 3
     assert value(metrics, "jwks_key_last_used_timestamp_seconds", kid="one") == 1_700_000_000
     assert value(metrics, "jwks_key_last_used_timestamp_seconds", kid="two") is None
+    assert value(metrics, "jwks_issuer_ready", issuer="http://issuer") == 1
+
+
+def test_several_issuers_are_one_sample_each_but_for_which_of_them_is_down() -> None:
+    metrics = Metrics()
+    other = Ring("http://other", {"one": 1_800_000_000.0, "three": 5.0})
+    metrics.watch_keys(Rings(ONE, other, Ring("http://down", {}, ready=False)))
+    assert value(metrics, "jwks_keys") == 4
+    page = metrics.render().decode()
+    assert page.count('jwks_key_last_used_timestamp_seconds{kid="one"}') == 1
+    assert value(metrics, "jwks_key_last_used_timestamp_seconds", kid="one") == 1_800_000_000
+    assert value(metrics, "jwks_key_last_used_timestamp_seconds", kid="three") == 5
+    assert value(metrics, "jwks_issuer_ready", issuer="http://other") == 1
+    assert value(metrics, "jwks_issuer_ready", issuer="http://down") == 0
 
 
 def test_an_age_that_is_not_known_is_not_shown() -> None:
-    metrics, ring = Metrics(), Ring()
-    ring.age_seconds = None
-    metrics.watch_keys(ring)
+    metrics = Metrics()
+    metrics.watch_keys(Rings(ONE, age_seconds=None))
     assert value(metrics, "jwks_age_seconds") is None
 
 
@@ -122,7 +168,7 @@ def test_refreshes_reloads_and_their_failures_are_counted() -> None:
 
 def test_the_page_is_what_prometheus_reads() -> None:
     metrics = Metrics()
-    metrics.watch_keys(Ring())
+    metrics.watch_keys(Rings(ONE))
     metrics.decided(allow(), 0.001)
     names = {family.name for family in text_string_to_metric_families(metrics.render().decode())}
     assert {"authz_decisions", "authz_check_duration_seconds", "jwks_refresh", "oauth2_token_validations"} <= names

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from authz_service.errors import ConfigurationError
-from authz_service.policy.document import MAX_RULES
+from authz_service.policy.document import MAX_ISSUERS, MAX_RULES
 from authz_service.policy.loader import parse_policy, policy_json_schema
 from authz_service.policy.yaml_reader import read_yaml
 from tests.support.json_schema import accepts
@@ -26,6 +26,11 @@ GOOD: dict[str, dict[str, Any]] = {
     "hosts": {"hosts": ["chat.example.com", "*.Chat.internal", "127.0.0.1", "[::1]"], "rules": []},
     "defaults": {"defaults": {"mode": "shadow", "enforce_percent": 0, "cors_preflight": True}, "rules": [RULE]},
     "claims": {"claims_to_headers": {"org id": "x-auth-org-id"}, "rules": [RULE]},
+    "issuers": {"issuers": [
+        {"issuer": "https://a.example/tenant/", "discovery": True, "audiences": ["chat-api", "b"]},
+        {"issuer": "http://[::1]:8000", "jwks_url": "http://a/keys?x=@1", "claims_to_headers": {"sub": "x-auth-user"}},
+        {"issuer": "http://b"},
+    ], "rules": []},
     "prefix and methods": {"rules": [RULE | {"match": {"prefix": "/a/{x}/", "methods": ["GET", "M-SEARCH"]}}]},
     "public": {"rules": [{"name": "r", "match": {"path": "/"}, "public": True}]},
     "all of it": {"rules": [RULE | {
@@ -47,6 +52,20 @@ BAD: dict[str, dict[str, Any]] = {
     "reserved header": {"claims_to_headers": {"a": "x-auth-contract"}, "rules": []},
     "claim without a name": {"claims_to_headers": {"": "x-auth-a"}, "rules": []},
     "claim with a long name": {"claims_to_headers": {"a" * 257: "x-auth-a"}, "rules": []},
+    "no issuers": {"issuers": [], "rules": []},
+    "too many issuers": {"issuers": [{"issuer": f"http://{number}"} for number in range(MAX_ISSUERS + 1)], "rules": []},
+    "issuer without an issuer": {"issuers": [{"discovery": True}], "rules": []},
+    "issuer that is no URL": {"issuers": [{"issuer": "auth-api"}], "rules": []},
+    "issuer in capitals": {"issuers": [{"issuer": "HTTP://auth-api"}], "rules": []},
+    "issuer with a query": {"issuers": [{"issuer": "http://a?b"}], "rules": []},
+    "issuer with a fragment": {"issuers": [{"issuer": "http://a/#b"}], "rules": []},
+    "issuer with credentials": {"issuers": [{"issuer": "http://a:b@c"}], "rules": []},
+    "very long issuer": {"issuers": [{"issuer": "http://" + "a" * 2048}], "rules": []},
+    "two places of keys": {"issuers": [{"issuer": "http://a", "jwks_url": "http://b", "discovery": True}], "rules": []},
+    "discovery, but not": {"issuers": [{"issuer": "http://a", "discovery": False}], "rules": []},
+    "keys that are a file": {"issuers": [{"issuer": "http://a", "jwks_url": "file:///a"}], "rules": []},
+    "no audiences": {"issuers": [{"issuer": "http://a", "audiences": []}], "rules": []},
+    "unknown key of an issuer": {"issuers": [{"issuer": "http://a", "algorithms": ["RS256"]}], "rules": []},
     "rule without a name": {"rules": [{"match": {"path": "/"}, "public": True}]},
     "rule without a match": {"rules": [{"name": "r", "public": True}]},
     "name in capitals": {"rules": [RULE | {"name": "R"}]},
@@ -145,13 +164,15 @@ TEXTS = st.sampled_from([
 ])  # fmt: skip
 PAIRS = st.dictionaries(TEXTS, TEXTS, max_size=2)
 LISTS = st.lists(TEXTS, max_size=2)
+URLS = st.text(alphabet="htps:/@?#[]a1.%\u00e9 \x7f", max_size=12).map("http://".__add__) | TEXTS
+ISSUERS = st.lists(st.fixed_dictionaries({"issuer": URLS}, optional={"jwks_url": URLS, "audiences": LISTS}), max_size=2)
 
 
 @settings(max_examples=300)
 @given(
     match=st.fixed_dictionaries({}, optional={"path": PATHS, "prefix": PATHS, "methods": LISTS}),
     require=st.fixed_dictionaries({}, optional={"permission": TEXTS, "any_role": LISTS, "claim_equals_param": PAIRS}),
-    more=st.fixed_dictionaries({}, optional={"hosts": LISTS, "claims_to_headers": PAIRS}),
+    more=st.fixed_dictionaries({}, optional={"hosts": LISTS, "claims_to_headers": PAIRS, "issuers": ISSUERS}),
 )
 def test_the_schema_accepts_whatever_the_loader_takes(match: object, require: object, more: dict[str, object]) -> None:
     document = {"version": 1, "rules": [{"name": "r", "match": match, "require": require}], **more}

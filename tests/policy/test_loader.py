@@ -12,6 +12,7 @@ from authz_service.policy.loader import (
     DEFAULT_IDENTITY_HEADERS,
     MAX_POLICY_BYTES,
     MAX_PROBLEMS,
+    IssuerPolicy,
     Policy,
     parse_policy,
 )
@@ -185,6 +186,28 @@ def test_without_a_map_the_claims_of_the_contract_become_headers() -> None:
 )
 def test_a_map_of_claims_to_headers_replaces_the_whole_default(text: str, headers: tuple[tuple[str, str], ...]) -> None:
     assert parse_policy(f"version: 1\nclaims_to_headers: {text}\nrules: []").identity_headers == headers
+
+
+def test_without_issuers_the_environment_says_whom_to_trust() -> None:
+    assert parse_policy("version: 1\nrules: []").issuers == ()
+
+
+def test_an_issuer_that_says_no_more_leaves_the_rest_to_the_environment_and_the_policy() -> None:
+    text = "version: 1\nclaims_to_headers: {sub: x-auth-who}\nissuers: [{issuer: http://a}]\nrules: []"
+    headers = (("sub", "x-auth-who"),)
+    assert parse_policy(text).issuers == (IssuerPolicy("http://a", None, False, None, headers),)
+
+
+def test_each_issuer_has_its_own_keys_audiences_and_headers() -> None:
+    issuers = """
+issuers:
+- {issuer: "http://a", jwks_url: "http://keys/a", audiences: [one, two]}
+- {issuer: "http://b/", discovery: true, claims_to_headers: {}}
+"""
+    assert parse_policy(f"version: 1\n{issuers}\nrules: []").issuers == (
+        IssuerPolicy("http://a", "http://keys/a", False, frozenset({"one", "two"}), DEFAULT_IDENTITY_HEADERS),
+        IssuerPolicy("http://b/", None, True, None, ()),
+    )
 
 
 def test_the_digest_is_that_of_the_text() -> None:

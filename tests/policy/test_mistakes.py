@@ -201,6 +201,57 @@ OF_THE_FILE = {
     ),
 }
 
+OF_AN_ISSUER = {
+    "no mapping": ("http://a", "issuers[1]: must be a mapping, not 'http://a'"),
+    "no issuer": ("{discovery: true}", "issuers[1].issuer: is missing"),
+    "no URL": (
+        "{issuer: auth-api}",
+        "issuers[1].issuer: must be an http:// or https:// URL with a host and without a fragment",
+    ),
+    "query": (
+        '{issuer: "http://b?tenant=1"}',
+        "issuers[1].issuer: must not have a query (OpenID Connect Discovery 1.0 section 3)",
+    ),
+    "credentials": (
+        '{issuer: "http://u:p@b"}', "issuers[1].issuer: must not carry credentials; they would end up in logs",
+    ),
+    "very long": (
+        f"{{issuer: http://{'b' * 2048}}}", "issuers[1].issuer: must be at most 2048 characters long",
+    ),
+    "another's": (
+        "{issuer: http://first}",
+        "issuers[1].issuer: 'http://first' is the issuer of issuers[0] already; give it its own",
+    ),
+    "keys that are a file": (
+        "{issuer: http://b, jwks_url: file:///keys}",
+        "issuers[1].jwks_url: must be an http:// or https:// URL with a host and without a fragment",
+    ),
+    "two places": (
+        "{issuer: http://b, jwks_url: http://c, discovery: true}",
+        "issuers[1]: has both jwks_url and discovery; name one of the two, or neither",
+    ),
+    "discovery, but false": ("{issuer: http://b, discovery: false}", "issuers[1].discovery: must be true, not false"),
+    "nobody's tokens": (
+        "{issuer: http://b, audiences: []}",
+        "issuers[1].audiences: must not be empty; name at least one, or leave the key out",
+    ),
+    "audiences without a list": (
+        "{issuer: http://b, audiences: chat-api}", "issuers[1].audiences: must be a list, not 'chat-api'",
+    ),
+    "header of another": (
+        "{issuer: http://b, claims_to_headers: {sub: x-other}}",
+        "issuers[1].claims_to_headers.sub: must be a lower-case header name that begins with x-auth-, not 'x-other'",
+    ),
+    "header for two": (
+        "{issuer: http://b, claims_to_headers: {sub: x-auth-a, user: x-auth-a}}",
+        "issuers[1].claims_to_headers.user: 'x-auth-a' carries sub already; give it its own",
+    ),
+    "unknown key": ("{issuer: http://b, jwks: x}", "issuers[1].jwks: there is no such key; did you mean jwks_url?"),
+    "key of a match": (
+        "{issuer: http://b, methods: [GET]}", "issuers[1].methods: there is no such key here; it belongs in match",
+    ),
+}  # fmt: skip
+
 UNKNOWN_KEYS = {
     "typing mistake in the file": (in_file, "hots: []", "hots: there is no such key; did you mean hosts?"),
     "typing mistake in defaults": (
@@ -266,6 +317,19 @@ def test_a_mistake_outside_the_rules_is_told_at_its_place(text: str, line: str) 
     assert in_file(text) == [line]
 
 
+@pytest.mark.parametrize(("text", "line"), OF_AN_ISSUER.values(), ids=OF_AN_ISSUER)
+def test_a_mistake_in_an_issuer_is_told_with_its_number(text: str, line: str) -> None:
+    assert in_file(f"issuers:\n- issuer: http://first\n- {text}") == [line]
+
+
+def test_no_issuers_are_no_way_to_trust_nobody() -> None:
+    assert in_file("issuers: []") == ["issuers: must not be empty; name at least one, or leave the key out"]
+
+
+def test_more_issuers_than_can_be_looked_after_are_counted_only() -> None:
+    assert in_file(f"issuers: [{'7, ' * 21}]") == ["issuers: must be at most 20 issuers, not 21"]
+
+
 @pytest.mark.parametrize(("within", "text", "line"), UNKNOWN_KEYS.values(), ids=UNKNOWN_KEYS)
 def test_an_unknown_key_is_told_what_was_meant(within: Callable[[str], list[str]], text: str, line: str) -> None:
     assert within(text) == [line]
@@ -277,7 +341,7 @@ def test_a_long_value_is_cut_short() -> None:
 
 
 def test_a_long_key_is_cut_short() -> None:
-    there_are = "there are version, hosts, defaults, claims_to_headers, rules"
+    there_are = "there are version, hosts, defaults, issuers, claims_to_headers, rules"
     assert in_file(f"{'x' * 1000}: 1") == [f"'{'x' * 56}...: there is no such key; {there_are}"]
 
 

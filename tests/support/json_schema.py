@@ -56,6 +56,7 @@ def _others(schema: Schema, value: Any, _root: Schema) -> bool:
 
 
 CHECKS: dict[str, Callable[[Schema, Any, Schema], bool]] = {
+    "not": lambda schema, value, root: not _valid(schema["not"], value, root),
     "type": _type, "const": _const, "oneOf": _one_of, "$ref": _reference,
     "properties": _named, "patternProperties": _by_pattern, "additionalProperties": _others,
     "enum": lambda schema, value, _: value in schema["enum"],

@@ -2,7 +2,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from authz_service.errors import Reason, TokenRefused, Unavailable, UnknownKeyId
+from authz_service.errors import AlgorithmNotAllowed, Reason, TokenRefused, Unavailable, UnknownKeyId
 from authz_service.keys.jwk import parse_key_set
 from authz_service.token.claims import ClaimRules
 from authz_service.token.jws import UnverifiedJws, VerificationKey
@@ -71,11 +71,35 @@ def test_an_unknown_issuer_is_refused_before_any_key_is_looked_for() -> None:
     assert caught.value.reason is Reason.ISSUER_MISMATCH
 
 
+def rules_for(*issuers: str) -> dict[str, ClaimRules]:
+    return {issuer: ClaimRules(issuer, frozenset({AUDIENCE}), leeway_seconds=30) for issuer in issuers}
+
+
+def test_an_issuer_that_is_trusted_no_more_is_so_at_once_for_new_and_for_verified_tokens() -> None:
+    both = verifier(sets={ISSUER: jwks(signing_key()), OTHER_ISSUER: jwks(signing_key("theirs"))})
+    verified = both.verify(tokens.token(), NOW)
+    assert both.vouches(verified, NOW)
+    both.use(rules_for(OTHER_ISSUER))
+    assert not both.vouches(verified, NOW)
+    with pytest.raises(TokenRefused) as caught:
+        both.verify(tokens.token(), NOW)
+    assert caught.value.reason is Reason.ISSUER_MISMATCH
+
+
+def test_each_issuer_has_its_own_audiences() -> None:
+    both = verifier(sets={ISSUER: jwks(signing_key()), OTHER_ISSUER: jwks(signing_key("theirs"))})
+    both.use({**rules_for(ISSUER), OTHER_ISSUER: ClaimRules(OTHER_ISSUER, frozenset({"other-api"}), 30)})
+    with pytest.raises(TokenRefused) as caught:
+        both.verify(signing_key("theirs").sign(claims(iss=OTHER_ISSUER)), NOW)
+    assert caught.value.reason is Reason.AUDIENCE_MISMATCH
+    assert both.verify(tokens.token(), NOW)
+
+
 def test_a_key_verifies_only_its_own_algorithm() -> None:
     key = signing_key()
-    with pytest.raises(TokenRefused) as caught:
+    with pytest.raises(AlgorithmNotAllowed) as caught:
         verifier(ALL).verify(key._replace(algorithm="RS512").sign(claims()), NOW)
-    assert caught.value.reason is Reason.ALGORITHM_NOT_ALLOWED
+    assert (caught.value.reason, caught.value.algorithm) == (Reason.ALGORITHM_NOT_ALLOWED, "RS512")
 
 
 def test_claims_are_judged_only_after_the_signature() -> None:

@@ -1,0 +1,130 @@
+"""The keys of all trusted issuers: one ring each, and nothing shared, so that one issuer's outage touches no other."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Iterator
+
+from authz_service.errors import Reason, TokenRefused
+from authz_service.issuers import TrustedIssuer
+from authz_service.keys.jwks import KeyRing
+from authz_service.keys.loader import KeySetSource
+from authz_service.token.jws import VerificationKey
+
+log = logging.getLogger(__name__)
+
+OpenSource = Callable[[TrustedIssuer], KeySetSource]
+OpenRing = Callable[[str, KeySetSource], KeyRing]
+
+
+class KeyRings:
+    """Key rings by the exact ``iss``; the source of keys for token verification. Trusts nobody before :meth:`use`.
+
+    :param open_source: where an issuer's key set comes from.
+    :param open_ring: a ring of this issuer and source that is not started.
+    """
+
+    def __init__(self, open_source: OpenSource, open_ring: OpenRing) -> None:
+        self._open_source = open_source
+        self._open_ring = open_ring
+        self._trusted: dict[str, TrustedIssuer] = {}
+        self._rings: dict[str, KeyRing] = {}
+        self._retired_hits = self._retired_misses = 0
+        self._started = False
+        self._stopping: set[asyncio.Task[None]] = set()
+
+    def __iter__(self) -> Iterator[KeyRing]:
+        return iter(self._rings.values())
+
+    def use(self, issuers: Iterable[TrustedIssuer]) -> None:
+        """Have the keys of these issuers and no others, now.
+
+        Whoever stays keeps its keys, also while it is asked at another place for the first time.
+        """
+        trusted = {issuer.issuer: issuer for issuer in issuers}
+        rings = {iss: self._rings.get(iss) or self._opened(issuer) for iss, issuer in trusted.items()}
+        before, gone = self._trusted, [ring for iss, ring in self._rings.items() if iss not in rings]
+        self._trusted, self._rings = trusted, rings
+        for iss, issuer in trusted.items():
+            if iss not in before:
+                self._begin(rings[iss])
+            elif _place(issuer) != _place(before[iss]):
+                rings[iss].use_source(self._open_source(issuer))
+        for ring in gone:
+            self._retire(ring)
+        if trusted.keys() != before.keys():
+            log.info("trusted issuers: %s", ", ".join(trusted))
+
+    def start(self) -> None:
+        """Begin to fetch, also for issuers that come later."""
+        self._started = True
+        for ring in self:
+            ring.start()
+
+    async def stop(self) -> None:
+        """End all tasks."""
+        await asyncio.gather(*self._stopping, *(ring.stop() for ring in self))
+
+    def refresh_now(self) -> None:
+        """Fetch each issuer's keys as soon as possible."""
+        for ring in self:
+            ring.refresh_now()
+
+    @property
+    def ready(self) -> bool:
+        """Whether at least one issuer's tokens can be decided: one issuer's outage is not the others'."""
+        return any(ring.ready for ring in self)
+
+    @property
+    def age_seconds(self) -> float | None:
+        """Since the last good refresh, of the issuer where that is longest ago; None before the first of all."""
+        return max((ring.age_seconds for ring in self if ring.age_seconds is not None), default=None)
+
+    def hits_and_misses(self) -> tuple[int, int]:
+        """How many look-ups found their key, and how many did not; with those of issuers that are gone."""
+        figures = [(self._retired_hits, self._retired_misses), *(ring.hits_and_misses() for ring in self)]
+        return sum(hits for hits, _ in figures), sum(misses for _, misses in figures)
+
+    def key(self, issuer: str, kid: str) -> VerificationKey:
+        """The issuer's key.
+
+        :raises TokenRefused: the issuer is not one of ours.
+        :raises UnknownKeyId: the key is not in the issuer's current set.
+        :raises Unavailable: the issuer has no key set, or none that is young enough.
+        """
+        return self._ring(issuer).key(kid)
+
+    def mark_used(self, issuer: str, kid: str) -> None:
+        """A token was accepted by this key."""
+        self._ring(issuer).mark_used(kid)
+
+    async def refresh_for_unknown_kid(self, issuer: str, kid: str) -> None:
+        """See :meth:`KeyRing.refresh_for_unknown_kid`; other issuers are not asked, nor one that has just left."""
+        ring = self._rings.get(issuer)
+        if ring is not None:
+            await ring.refresh_for_unknown_kid(kid)
+
+    def _ring(self, issuer: str) -> KeyRing:
+        ring = self._rings.get(issuer)
+        if ring is None:
+            raise TokenRefused(Reason.ISSUER_MISMATCH, "The access token was not issued by a trusted issuer.")
+        return ring
+
+    def _opened(self, issuer: TrustedIssuer) -> KeyRing:
+        return self._open_ring(issuer.issuer, self._open_source(issuer))
+
+    def _begin(self, ring: KeyRing) -> None:
+        if self._started:
+            ring.start()
+
+    def _retire(self, ring: KeyRing) -> None:
+        hits, misses = ring.hits_and_misses()
+        self._retired_hits += hits
+        self._retired_misses += misses
+        if self._started:
+            stopping = asyncio.create_task(ring.stop())
+            self._stopping.add(stopping)
+            stopping.add_done_callback(self._stopping.discard)
+
+
+def _place(issuer: TrustedIssuer) -> tuple[str, bool]:
+    return issuer.keys_url, issuer.discovery
