@@ -8,14 +8,10 @@ from _pytest.mark import ParameterSet
 from chaos.rows import TABLE
 from chaos.table import Row, as_text, run_row
 
-BROKEN = {"log-pipe-full": "a write to a full pipe blocks the event loop"}
-
-
 def quick_rows() -> Iterator[ParameterSet]:
     for row in TABLE.values():
         if row.quick:
-            marks = [pytest.mark.xfail(reason=BROKEN[row.name])] if row.name in BROKEN else []
-            yield pytest.param(row, id=row.name, marks=marks)
+            yield pytest.param(row, id=row.name)
 
 
 @pytest.mark.parametrize("row", list(quick_rows()))

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 from collections.abc import Iterator
 from errno import ENOSPC
 from io import StringIO
@@ -63,6 +64,7 @@ def test_the_level_is_ours_alone(capsys: pytest.CaptureFixture[str]) -> None:
     logging.getLogger("authz_service.room").debug("ours")
     logging.getLogger("library").debug("%s", SECRET)
     logging.getLogger("library").warning("theirs")
+    logging.getLogger().handlers[0].flush()
     lines = [json.loads(line)["message"] for line in capsys.readouterr().err.splitlines()]
     assert lines == ["ours", "theirs"]
 
@@ -78,4 +80,41 @@ class Full(StringIO):
 def test_a_log_that_cannot_be_written_disturbs_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", Full())
     configure_logging("info", "text")
-    logging.getLogger("authz_service.room").warning("nobody reads this")
+    for _ in range(3):
+        logging.getLogger("authz_service.room").warning("nobody reads this")
+        logging.getLogger().handlers[0].flush()
+
+
+class Stuck(StringIO):
+    """A pipe that nobody reads, until somebody does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reader = threading.Event()
+
+    def write(self, text: str) -> int:
+        self.reader.wait()
+        return super().write(text)
+
+
+@pytest.mark.usefixtures("loggers")
+def test_a_pipe_that_nobody_reads_holds_up_nobody_and_what_was_dropped_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("authz_service.observability.logs.MAX_WAITING_LINES", 10)
+    monkeypatch.setattr("authz_service.observability.logs.FLUSH_SECONDS", 20)
+    stuck = Stuck()
+    monkeypatch.setattr("sys.stderr", stuck)
+    configure_logging("info", "text")
+    room, (handler,) = logging.getLogger("authz_service.room"), logging.getLogger().handlers
+    for number in range(100):
+        room.warning("line %d", number)
+    stuck.reader.set()
+    handler.flush()
+    room.warning("the last line")
+    handler.flush()
+    lines = stuck.getvalue().splitlines()
+    written = sum("line " in line and "room" in line for line in lines)
+    assert 10 <= written <= 11
+    assert f"{100 - written} log lines were dropped" in lines[-2]
+    assert "the last line" in lines[-1]
