@@ -8,6 +8,7 @@ from _pytest.mark import ParameterSet
 from chaos.rows import TABLE
 from chaos.table import Row, as_text, run_row
 
+
 def quick_rows() -> Iterator[ParameterSet]:
     for row in TABLE.values():
         if row.quick:
