@@ -41,14 +41,20 @@ class KeyRings:
         Whoever stays keeps its keys, also while it is asked at another place for the first time.
         """
         trusted = {issuer.issuer: issuer for issuer in issuers}
-        rings = {iss: self._rings.get(iss) or self._opened(issuer) for iss, issuer in trusted.items()}
-        before, gone = self._trusted, [ring for iss, ring in self._rings.items() if iss not in rings]
+        before = self._trusted
+        # First all that may fail: then nothing has changed.
+        sources = {
+            iss: self._open_source(issuer) for iss, issuer in trusted.items()
+            if iss not in before or _place(issuer) != _place(before[iss])
+        }  # fmt: skip
+        rings = {iss: self._rings.get(iss) or self._open_ring(iss, sources[iss]) for iss in trusted}
+        gone = [ring for iss, ring in self._rings.items() if iss not in trusted]
         self._trusted, self._rings = trusted, rings
-        for iss, issuer in trusted.items():
-            if iss not in before:
-                self._begin(rings[iss])
-            elif _place(issuer) != _place(before[iss]):
-                rings[iss].use_source(self._open_source(issuer))
+        for iss, source in sources.items():
+            if iss in before:
+                rings[iss].use_source(source)
+            elif self._started:
+                rings[iss].start()
         for ring in gone:
             self._retire(ring)
         if trusted.keys() != before.keys():
@@ -108,13 +114,6 @@ class KeyRings:
         if ring is None:
             raise TokenRefused(Reason.ISSUER_MISMATCH, "The access token was not issued by a trusted issuer.")
         return ring
-
-    def _opened(self, issuer: TrustedIssuer) -> KeyRing:
-        return self._open_ring(issuer.issuer, self._open_source(issuer))
-
-    def _begin(self, ring: KeyRing) -> None:
-        if self._started:
-            ring.start()
 
     def _retire(self, ring: KeyRing) -> None:
         hits, misses = ring.hits_and_misses()

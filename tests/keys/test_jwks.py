@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -607,6 +607,31 @@ class TestTold:
             assert message.isascii()
             assert message.isprintable()
             assert "x" * 62 not in message
+
+
+class TestAnotherSource:
+    async def test_the_keys_serve_until_the_new_place_answers(self) -> None:
+        async with world(good("a")) as w:
+            elsewhere = Source(good("b"))
+            elsewhere.hangs = True
+            w.ring.use_source(elsewhere)
+            await settle()
+            assert w.found("a")
+            await elsewhere.release()
+            assert (w.found("a"), w.found("b"), w.source.fetches) == (False, True, 1)
+
+    async def test_the_new_place_is_not_asked_about_the_etag_of_the_old(self) -> None:
+        class Conditional(Source):
+            asked: ClassVar[list[str | None]] = []
+
+            async def fetch(self, etag: str | None = None) -> Fetched:
+                self.asked.append(etag)
+                return await super().fetch(etag)
+
+        async with world(good("a")._replace(etag='"1"')) as w:
+            w.ring.use_source(Conditional(good("b")))
+            await settle()
+            assert Conditional.asked == [None]
 
 
 class TestRealWait:
