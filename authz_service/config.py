@@ -120,7 +120,7 @@ class Config(BaseModel):
     )
     jwks_fetch_timeout_seconds: float = Field(
         5, alias="JWKS_FETCH_TIMEOUT_SECONDS", gt=0, le=60,
-        description="total, not per read",
+        description="total, not per read; with discovery, for each of the two documents",
     )
     jwks_max_stale_seconds: float = Field(
         86400, alias="JWKS_MAX_STALE_SECONDS", ge=1,
