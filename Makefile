@@ -7,7 +7,7 @@ FUZZER := $(VENV)/.fuzzer
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format unit integration e2e fuzz chaos protos protos-check lock clean
+.PHONY: help run test lint format unit integration e2e fuzz chaos soak protos protos-check lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ fuzz: $(FUZZER) ## hostile input for the parsers, SECONDS=60 each (TARGET=path f
 
 chaos: $(INSTALLED) ## the faults of docs/reliability.md, promise beside measurement (ARGS='--only NAME', --help)
 	@$(BIN)/python -m chaos $(ARGS)
+
+soak: $(INSTALLED) ## ten minutes of load with a rotation every minute
+	@$(BIN)/python -m chaos --soak $(ARGS)
 
 protos: $(INSTALLED) ## regenerate authz_service/_pb from protos/
 	$(BIN)/python tools/protos.py

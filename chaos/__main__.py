@@ -9,7 +9,9 @@ from collections.abc import Sequence
 
 import uvloop
 
+from chaos import document
 from chaos.rows import TABLE
+from chaos.soak import SOAK
 from chaos.table import Result, Row, as_text, run_row
 
 DESCRIPTION = "Make the faults of docs/reliability.md happen. Exit code 1 when a row does not hold."
@@ -17,13 +19,19 @@ DESCRIPTION = "Make the faults of docs/reliability.md happen. Exit code 1 when a
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the rows that were asked for."""
-    given = _parser().parse_args(argv)
-    rows = [TABLE[name] for name in given.only or TABLE if TABLE[name].quick or not given.quick]
+    parser = _parser()
+    given = parser.parse_args(argv)
+    if given.write and (given.only or given.quick):
+        parser.error("--write needs the whole table")
+    rows = [SOAK] if given.soak else [TABLE[name] for name in given.only or TABLE if TABLE[name].quick >= given.quick]
     if given.list:
         print("\n".join(f"{one.name:24} {one.fault}" for one in rows))
         return 0
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         results = runner.run(_run(rows, as_json=given.json))
+    if given.write:
+        section, command = ("soak", "make soak ARGS=--write") if given.soak else ("table", "make chaos ARGS=--write")
+        document.write(section, results, command)
     return 0 if results and all(result.held for result in results) else 1
 
 
@@ -54,6 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m chaos", description=DESCRIPTION)
     parser.add_argument("--only", nargs="+", default=[], choices=list(TABLE), metavar="NAME", help="these rows")
     parser.add_argument("--quick", action="store_true", help="the rows that make test runs too")
+    parser.add_argument("--soak", action="store_true", help="instead: ten minutes of load with rotations")
+    parser.add_argument("--write", action="store_true", help="write what was measured to docs/reliability.md")
     parser.add_argument("--list", action="store_true", help="name the rows and end")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     return parser

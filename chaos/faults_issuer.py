@@ -201,10 +201,12 @@ async def _flood(report: Report, seconds: float, per_second: float) -> None:
         normal = await constant_rate(channel.ask, messages, LOAD_PER_SECOND, 10)
         async with flood.flooding(stage.authz.address, per_second, seconds) as flooded:
             warm = await constant_rate(channel.ask, messages, LOAD_PER_SECOND, seconds / 6)
-            memory = stage.authz.rss_bytes()
+            memory, worked = stage.authz.rss_bytes(), stage.authz.cpu_seconds()
             record = await constant_rate(channel.ask, messages, LOAD_PER_SECOND, seconds * 5 / 6)
             growth = (stage.authz.rss_bytes() - memory) / 2**20
+            worked = stage.authz.cpu_seconds() - worked
             sent = await flooded
+        report.show(f"the service was busy for {worked / (seconds * 5 / 6):.0%} of the time")
         _judge_flood(report, sent, growth, len(stage.issuer.requests) - fetches)
         failed = warm.failed + record.failed
         report.hold(failed == 0, f"valid: {failed} of {warm.asked + record.asked} failed")

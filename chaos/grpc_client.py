@@ -18,7 +18,9 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEAD = 9
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 END_STREAM, END_HEADERS, ACK = 1, 4, 1
-MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE = 3, 4
+HEADER_TABLE_SIZE, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE = 1, 3, 4
+NO_TABLE = b"\x20"
+"""RFC 7541 section 4.2: said once, at the start of the next header block, when the peer has changed the size."""
 OUR_WINDOW = 1 << 30
 GRPC_PREFIX = 5
 LAST_STREAM = (1 << 31) - 1
@@ -37,6 +39,7 @@ class CheckChannel(asyncio.Protocol):
         self._window = 65535
         self._most_at_once = 100
         self._unacknowledged = 0
+        self._announcement = b""
         self._going_away = False
         self._ready = False
         self._transport: asyncio.Transport | None = None
@@ -110,6 +113,8 @@ class CheckChannel(asyncio.Protocol):
         for name, value in struct.iter_unpack(">HI", payload):
             if name == MAX_CONCURRENT_STREAMS:
                 self._most_at_once = value
+            elif name == HEADER_TABLE_SIZE:
+                self._announcement = NO_TABLE
         self._ready = True
         self._write(_frame(SETTINGS, ACK, 0, b""))
 
@@ -139,7 +144,8 @@ class CheckChannel(asyncio.Protocol):
             self._window -= size
             under_way[stream] = done
             body = b"\0" + len(message).to_bytes(4) + message
-            self._write(_frame(HEADERS, END_HEADERS, stream, HEADER_BLOCK) + _frame(DATA, END_STREAM, stream, body))
+            block, self._announcement = self._announcement + HEADER_BLOCK, b""
+            self._write(_frame(HEADERS, END_HEADERS, stream, block) + _frame(DATA, END_STREAM, stream, body))
 
     def _finish(self, stream: int, outcome: str) -> None:
         if done := self._under_way.pop(stream, None):

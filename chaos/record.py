@@ -34,13 +34,16 @@ class Record:
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
         self.asked = 0
+        self._settled = False
 
-    def ask(self, ask: Ask, message: bytes, due: float, *, then: Callable[[], None] | None = None) -> None:
+    def ask(self, ask: Ask, message: bytes, due: float, *, then: Callable[[], object] | None = None) -> None:
         """Send a request and note its outcome when it comes."""
         self.asked += 1
+        self._settled = False
 
         def done(verdict: str) -> None:
-            self.outcomes.append(Outcome(due, monotonic() - due, verdict))
+            if not self._settled:
+                self.outcomes.append(Outcome(due, monotonic() - due, verdict))
             if then:
                 then()
 
@@ -51,6 +54,7 @@ class Record:
         deadline = monotonic() + seconds
         while len(self.outcomes) < self.asked and monotonic() < deadline:
             await asyncio.sleep(0.01)
+        self._settled = True
         for _ in range(self.asked - len(self.outcomes)):
             self.outcomes.append(Outcome(deadline, float("inf"), "no_answer"))
 
@@ -105,9 +109,11 @@ async def as_fast_as_answered(ask: Ask, messages: Iterator[bytes], at_once: int,
     """A closed loop: the next request goes out when an answer has come in. Measures what can be borne."""
     record, until = Record(), monotonic() + seconds
 
+    soon = asyncio.get_running_loop().call_soon
+
     def next_one() -> None:
         if (now := monotonic()) < until:
-            record.ask(ask, next(messages), now, then=next_one)
+            record.ask(ask, next(messages), now, then=lambda: soon(next_one))
 
     for _ in range(at_once):
         next_one()

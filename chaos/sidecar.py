@@ -14,6 +14,7 @@ from demo.ports import free_port
 from tests.support.service import PATIENCE_SECONDS, POLICY, Service
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 Output = int | IO[bytes]
 
@@ -73,6 +74,11 @@ class Sidecar(Service):
     def rss_bytes(self) -> int:
         """Resident memory."""
         return int(Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1]) * PAGE_BYTES
+
+    def cpu_seconds(self) -> float:
+        """Processor time so far, user and system (proc(5), fields 14 and 15 of stat)."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(") ")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
 
     def descriptors(self) -> int:
         """How many file descriptors are open."""

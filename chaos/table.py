@@ -44,6 +44,11 @@ class Row(NamedTuple):
     """Takes a second or two and no quiet machine: ``make test`` runs it too."""
     happen: Fault
 
+    @property
+    def command(self) -> str:
+        """What makes this fault happen again."""
+        return "make soak" if self.name == "soak" else f"make chaos ARGS='--only {self.name}'"
+
 
 class Result(NamedTuple):
     """A row that was run."""
@@ -97,7 +102,7 @@ def as_markdown(results: Iterable[Result]) -> str:
     for result in results:
         cells = (
             result.row.fault, result.row.promise, "; ".join(result.measured), "holds" if result.held else "**broken**",
-            f"`make chaos ARGS='--only {result.row.name}'`",
+            f"`{result.row.command}`",
         )  # fmt: skip
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)
