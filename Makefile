@@ -38,6 +38,9 @@ integration: $(INSTALLED) ## the service on real sockets
 e2e: $(INSTALLED) ## the service behind a real Envoy
 	$(BIN)/pytest -q tests/e2e
 
+h2spec: $(INSTALLED) ## the native transport against the public conformance test of HTTP/2, if h2spec is on PATH
+	@$(BIN)/python -m tools.h2spec
+
 $(FUZZER): requirements/fuzz.lock $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes \
 		-r requirements/fuzz.lock || { echo "atheris, the fuzzer, was not installed, for the reason above. It is \
