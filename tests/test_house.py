@@ -20,7 +20,9 @@ FLOORS = (
     ("keys",),
     ("observability",),
     ("transport",),
+    ("decision_server",),
     ("server",),
+    ("workers",),
     ("cli",),
     ("__main__",),
 )

@@ -1,0 +1,143 @@
+"""The rooms that decide, wired together, behind the transport that Envoy reaches them by."""
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from authz_service.authorizer import Authorizer, Limits
+from authz_service.config import Address, Config
+from authz_service.errors import ConfigurationError
+from authz_service.issuers import trusted_issuers
+from authz_service.keys.rings import KeyRings
+from authz_service.observability.metrics import Metrics, TimedVerifier
+from authz_service.policy.loader import Policy
+from authz_service.token.verifier import TokenVerifier
+from authz_service.transport.check import encode_identity
+from authz_service.transport.check_service import CheckService
+from authz_service.transport.overload import OverloadGuard
+
+DRAIN_NOTICE_SECONDS = 2.5
+"""Long enough for Envoy's health checks (each second) to look elsewhere before connections close."""
+DRAIN_GRACE_SECONDS = 5.0
+READINESS_POLL_SECONDS = 0.1
+
+log = logging.getLogger(__name__)
+
+
+class Transport(Protocol):
+    """How Envoy reaches us; :class:`.NativeServer` or :class:`.GrpcioServer`."""
+
+    addresses: tuple[Address, ...]
+
+    async def start(self) -> None: ...  # noqa: D102
+    async def set_serving(self, *, serving: bool) -> None: ...  # noqa: D102
+    async def stop(self, grace_seconds: float) -> None: ...  # noqa: D102
+
+
+class DecisionServer:
+    """Answers Check on every address of the configuration.
+
+    :param keys: where keys come from; whoever made them starts and stops them.
+    """
+
+    def __init__(
+        self, config: Config, policy: Policy, keys: KeyRings, metrics: Metrics, *, reflection: bool = False
+    ) -> None:
+        self._config = config
+        self._keys = keys
+        self._reflection = reflection
+        metrics.watch_keys(keys)
+        self._verifier = TokenVerifier(keys, {}, frozenset(config.algorithms))
+        timed = TimedVerifier(self._verifier, metrics, time.perf_counter)
+        self._authorizer = Authorizer(policy, timed, _limits(config), time.time, encode_identity)
+        self.use(policy)
+        metrics.watch_cache(self._authorizer.remembered)
+        self._overload = OverloadGuard(time.perf_counter)
+        self._check = CheckService(self._authorizer, keys, metrics, time.perf_counter, self._overload.behind)
+
+    @property
+    def policy(self) -> Policy:
+        """The rules in use."""
+        return self._authorizer.policy
+
+    def use(self, policy: Policy) -> None:
+        """Issuers, their keys and the rules change together: no request is decided in between."""
+        issuers = trusted_issuers(self._config, policy)
+        self._keys.use(issuers)
+        self._verifier.use({issuer.issuer: issuer.rules for issuer in issuers})
+        self._authorizer.use_policy(policy)
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[Transport]:
+        """Answer calls; healthy while there are keys. :raises ConfigurationError: it cannot listen."""
+        server = _transport(self._config, self._check, reflection=self._reflection)
+        await server.start()
+        self._overload.start()
+        following = asyncio.create_task(self._follow_readiness(server))
+        try:
+            yield server
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+            self._overload.stop()
+
+    async def _follow_readiness(self, server: Transport) -> None:
+        """Health follows the keys: SERVING the moment that there are any."""
+        told = False
+        while True:
+            if self._keys.ready != told:
+                told = self._keys.ready
+                await server.set_serving(serving=told)
+                log.info("health: %s", "SERVING" if told else "NOT_SERVING: no usable keys")
+            await asyncio.sleep(READINESS_POLL_SECONDS)
+
+
+def on_signals(reload: Callable[[], None]) -> asyncio.Future[signal.Signals]:
+    """SIGHUP reloads; the result is the signal that is to end this process."""
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[signal.Signals] = loop.create_future()
+
+    def end(received: signal.Signals) -> None:
+        if not stop.done():
+            stop.set_result(received)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end, number)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    return stop
+
+
+async def drain(server: Transport, received: signal.Signals) -> None:
+    """End as the signal wants it."""
+    if received is signal.SIGINT:  # a person at a terminal does not want to wait
+        await server.stop(0)
+        return
+    log.info("SIGTERM: draining")
+    await server.set_serving(serving=False)
+    await asyncio.sleep(DRAIN_NOTICE_SECONDS)
+    await server.stop(DRAIN_GRACE_SECONDS)
+    log.info("drained")
+
+
+def _transport(config: Config, check: CheckService, *, reflection: bool) -> Transport:
+    """Only the chosen transport is imported: grpcio alone would cost a third of the memory."""
+    if config.transport == "native":
+        from authz_service.transport.native_server import NativeServer  # noqa: PLC0415
+
+        if reflection:
+            raise ConfigurationError(["--reflection: only with AUTHZ_TRANSPORT=grpcio"])
+        return NativeServer(check, config.listen)
+    from authz_service.transport.grpcio_server import GrpcioServer  # noqa: PLC0415
+
+    return GrpcioServer(check, config.listen, reflection=reflection)
+
+
+def _limits(config: Config) -> Limits:
+    return Limits(
+        config.max_token_bytes, config.max_injected_bytes, config.forward_authorization, config.token_cache_entries,
+        config.token_cache_bytes,
+    )  # fmt: skip
