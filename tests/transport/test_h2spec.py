@@ -1,4 +1,4 @@
-"""The native server against the public conformance test where that is installed, and what ``make h2spec`` says of it."""
+"""The native server against the public conformance test, where that is installed; what ``make h2spec`` says of it."""
 
 import logging
 import shutil
