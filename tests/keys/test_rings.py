@@ -219,7 +219,7 @@ class TestChange:
             w.opened[1].hangs = True
             w.rings.refresh_now()
             await settle()
-            w.rings.use([trusted(A)])
+            w.rings.use([])
             await w.rings.stop()
             assert w.opened[1].cancelled
 
