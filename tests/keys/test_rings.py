@@ -14,6 +14,7 @@ from authz_service.keys.jwk import parse_key_set
 from authz_service.keys.jwks import KeyRing
 from authz_service.keys.loader import KeySetSource
 from authz_service.keys.rings import KeyRings
+from authz_service.keys.served import ServedKeys
 from authz_service.token.claims import ClaimRules
 from tests.support.clock import Clock, VirtualTime, settle
 from tests.support.tokens import NOW, jwks, signing_key
@@ -65,7 +66,7 @@ class World:
             wall_clock=Clock(NOW), random=lambda: 0.5, wait=self.time.wait,
         )  # fmt: skip
 
-    def ring(self, issuer: str) -> KeyRing:
+    def ring(self, issuer: str) -> ServedKeys:
         return next(ring for ring in self.rings if ring.issuer == issuer)
 
     def finds(self, issuer: str, kid: str) -> bool:
@@ -97,7 +98,7 @@ def reason_of(rings: KeyRings, issuer: str, kid: str = "a") -> Reason:
     return refused.value.reason
 
 
-def names(rings: Iterable[KeyRing]) -> list[str]:
+def names(rings: Iterable[ServedKeys]) -> list[str]:
     return [ring.issuer for ring in rings]
 
 
