@@ -103,8 +103,8 @@ def _mount(path: Path, version: str, policy: str) -> None:
     fresh.symlink_to(directory.name)
     fresh.replace(path.parent / "..data")
     if not path.is_symlink():
-        path.unlink()
-        path.symlink_to(f"..data/{path.name}")
+        fresh.symlink_to(f"..data/{path.name}")
+        fresh.replace(path)
 
 
 async def _settled(stage: Alone) -> None:

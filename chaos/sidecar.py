@@ -50,11 +50,13 @@ class Sidecar(Service):
         await self.until_answering()
 
     async def until_answering(self) -> None:
-        """Wait until it answers Check calls, whatever the verdict."""
+        """Wait until it answers Check calls, whatever the verdict, and on the admin port."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 try:
                     await ask_once(self.address, check_message(None, "/healthz"))
+                    _, writer = await asyncio.open_connection("127.0.0.1", self.admin_port)
+                    writer.close()
                 except OSError:
                     assert self.running, f"it ended:\n{self.raw_log()}"
                     await asyncio.sleep(0.02)
