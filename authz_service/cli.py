@@ -42,6 +42,12 @@ def _parser() -> argparse.ArgumentParser:
         "SIGTERM drains and ends, SIGHUP refreshes keys and policy now."
     ))  # fmt: skip
     serve.add_argument("--reflection", action="store_true", help="offer gRPC server reflection (for demonstrations)")
+    serve.add_argument(
+        "--workers", type=int, default=1, metavar="N",
+        help="decide in N processes, each at an endpoint of its own for Envoy's cluster: AUTHZ_LISTEN lists N "
+        "addresses, or one to count up from (127.0.0.1:9191, :9192, ...; unix:///run/authz.sock becomes "
+        "/run/authz-0.sock, ...)",
+    )  # fmt: skip
     serve.set_defaults(command=_serve)
 
     check = commands.add_parser(
@@ -63,9 +69,17 @@ def _variables() -> str:
 
 def _serve(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     config, policy_file, policy = _load(environ)
-    from authz_service.server import run  # noqa: PLC0415 - what only serve needs is not loaded for check-config
+    # What only one of the commands needs is not loaded for the others.
+    if arguments.workers == 1:
+        from authz_service.server import run  # noqa: PLC0415
 
-    run(config, policy_file, policy, reflection=arguments.reflection)
+        run(config, policy_file, policy, reflection=arguments.reflection)
+    else:
+        from authz_service.workers.endpoints import endpoints  # noqa: PLC0415
+        from authz_service.workers.supervisor import supervise  # noqa: PLC0415
+
+        addresses = endpoints(config.listen, arguments.workers)
+        supervise(config, policy_file, policy, addresses, reflection=arguments.reflection)
     return EXIT_OK
 
 

@@ -18,6 +18,8 @@ class PolicyFile:
     """A policy and the file that it came from."""
 
     def __init__(self, path: Path) -> None:
+        self.text = ""
+        """What the policy that was loaded last says."""
         self._path = path
         self._used: bytes | str = ""
         self._last_look: bytes | str = ""
@@ -54,9 +56,12 @@ class PolicyFile:
 
     def _compile(self, found: bytes | str) -> Policy:
         try:
-            return parse_policy(_text(found))
+            text = _text(found)
+            policy = parse_policy(text)
         except ConfigurationError as error:
             raise ConfigurationError(f"{self._path}: {problem}" for problem in error.problems) from None
+        self.text = text
+        return policy
 
 
 def _text(found: bytes | str) -> str:

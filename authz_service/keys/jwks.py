@@ -72,8 +72,6 @@ class KeyRing(ServedKeys):
         random: Callable[[], float] = system_random, wait: Wait = wait_for,
     ) -> None:  # fmt: skip
         super().__init__(issuer, timing.max_stale_seconds, monotonic, wall_clock)
-        self.last_error: KeySetRefused | None = None
-        """Why the latest fetch failed; None after a good one."""
         self._loader = KeySetLoader(source, parse)
         self._parse = parse
         self._interval = timing.interval_seconds
@@ -156,7 +154,7 @@ class KeyRing(ServedKeys):
     def _succeeded(self, loaded: Loaded) -> None:
         now, key_set = self._monotonic(), loaded.key_set
         news = self.last_error is not None or bool(key_set.keys.keys() - self._keys) or key_set.skipped != self._skipped
-        withdrawn = self._serve(key_set, good_at=now)
+        withdrawn = self._serve(key_set, now, loaded.document)
         self._skipped = key_set.skipped
         self.last_error = None
         self._failures = 0
@@ -201,7 +199,7 @@ class KeyRing(ServedKeys):
         except KeySetRefused as refused:
             log.warning("JWKS snapshot ignored: %s (%s). The next good fetch writes a new one.", refused, refused.cause)
             return
-        self._serve(key_set, good_at=self._monotonic() - restored.age_seconds)
+        self._serve(key_set, self._monotonic() - restored.age_seconds, restored.document)
         log.warning(
             "JWKS snapshot restored: %d keys of %s, %.0f s old, %s.", len(key_set.keys), self.issuer,
             restored.age_seconds, "in use until the issuer answers" if self.ready else "too old to use",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from authz_service.errors import Reason, TokenRefused
 from authz_service.issuers import TrustedIssuer
+from authz_service.keys.followed import FollowedRing
 from authz_service.keys.jwks import KeyRing
 from authz_service.keys.loader import KeySetSource
 from authz_service.token.jws import VerificationKey
@@ -13,7 +14,8 @@ from authz_service.token.jws import VerificationKey
 log = logging.getLogger(__name__)
 
 OpenSource = Callable[[TrustedIssuer], KeySetSource]
-OpenRing = Callable[[str, KeySetSource], KeyRing]
+Ring = KeyRing | FollowedRing
+OpenRing = Callable[[str, KeySetSource], Ring]
 
 
 class KeyRings:
@@ -27,12 +29,12 @@ class KeyRings:
         self._open_source = open_source
         self._open_ring = open_ring
         self._trusted: dict[str, TrustedIssuer] = {}
-        self._rings: dict[str, KeyRing] = {}
+        self._rings: dict[str, Ring] = {}
         self._retired_hits = self._retired_misses = 0
         self._started = False
         self._stopping: set[asyncio.Task[None]] = set()
 
-    def __iter__(self) -> Iterator[KeyRing]:
+    def __iter__(self) -> Iterator[Ring]:
         return iter(self._rings.values())
 
     def use(self, issuers: Iterable[TrustedIssuer]) -> None:
@@ -109,13 +111,13 @@ class KeyRings:
         if ring is not None:
             await ring.refresh_for_unknown_kid(kid)
 
-    def _ring(self, issuer: str) -> KeyRing:
+    def _ring(self, issuer: str) -> Ring:
         ring = self._rings.get(issuer)
         if ring is None:
             raise TokenRefused(Reason.ISSUER_MISMATCH, "The access token was not issued by a trusted issuer.")
         return ring
 
-    def _retire(self, ring: KeyRing) -> None:
+    def _retire(self, ring: Ring) -> None:
         hits, misses = ring.hits_and_misses()
         self._retired_hits += hits
         self._retired_misses += misses

@@ -2,12 +2,27 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from math import ceil
+from typing import NamedTuple
 
-from authz_service.errors import Reason, Unavailable, UnknownKeyId
+from authz_service.errors import KeySetRefused, Reason, Unavailable, UnknownKeyId
 from authz_service.keys.jwk import KeySet
 from authz_service.token.jws import VerificationKey
 
 LONGEST_RETRY_AFTER_SECONDS = 60
+
+
+class KeyState(NamedTuple):
+    """What the keys of an issuer are at a moment, for other processes to decide by the same ones.
+
+    Times are seconds of the monotonic clock, which all processes of a machine share.
+    """
+
+    issuer: str
+    document: bytes | None
+    good_at: float | None
+    """When ``document`` was known to be right; both are None before the first time."""
+    due: float
+    error: KeySetRefused | None
 
 
 class ServedKeys:
@@ -22,9 +37,12 @@ class ServedKeys:
         self, issuer: str, max_stale_seconds: float, monotonic: Callable[[], float], wall_clock: Callable[[], float]
     ) -> None:
         self.issuer = issuer
+        self.last_error: KeySetRefused | None = None
+        """Why the latest fetch failed; None after a good one."""
         self._max_stale_seconds = max_stale_seconds
         self._monotonic = monotonic
         self._wall_clock = wall_clock
+        self._document: bytes | None = None
         self._keys: Mapping[str, VerificationKey] = {}
         self._last_used: dict[str, float] = {}
         self._hits = 0
@@ -82,17 +100,30 @@ class ServedKeys:
         if kid in self._keys:
             self._last_used[kid] = self._wall_clock()
 
+    def used_elsewhere(self, kid: str, at: float) -> None:
+        """Another process, with the same keys, accepted a token by this key; ``at`` in Unix seconds."""
+        if kid in self._keys:
+            self._last_used[kid] = max(at, self._last_used.get(kid, at))
+
     def last_used(self, kid: str) -> float | None:
         """When a token was last accepted by this key, in Unix seconds."""
         return self._last_used.get(kid)
 
-    def _serve(self, key_set: KeySet, good_at: float) -> frozenset[str]:
-        """Decide by this set from now on; :returns: the key ids that are gone, or stand for another key now."""
+    def state(self) -> KeyState:
+        """For :class:`authz_service.keys.followed.FollowedRing`."""
+        return KeyState(self.issuer, self._document, self._good_at, self._due, self.last_error)
+
+    def _serve(self, key_set: KeySet, good_at: float, document: bytes | None = None) -> frozenset[str]:
+        """Decide by this set from now on; :returns: the key ids that are gone, or stand for another key now.
+
+        :param document: that the set stands in.
+        """
         new = key_set.keys
         withdrawn = frozenset(kid for kid, key in self._keys.items() if not _same(key, new.get(kid)))
         self._last_used = {kid: used for kid, used in self._last_used.items() if kid not in withdrawn}
         # A key that is still the same stays the same object: tokens that it vouched for are known by it.
         self._keys = {kid: key if kid in withdrawn else self._keys.get(kid, key) for kid, key in new.items()}
+        self._document = document
         self._good_at = good_at
         self._usable_until = good_at + self._max_stale_seconds
         return withdrawn

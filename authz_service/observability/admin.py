@@ -1,6 +1,7 @@
 """The admin port: ``/healthz``, ``/readyz``, ``/metrics``, ``/status``. Read-only; it takes no input at all."""
 
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -19,11 +20,21 @@ class Subject(Protocol):
     def metrics_page(self) -> bytes: ...  # noqa: D102
 
 
-class AdminServer:
-    """Serves one process's state over HTTP."""
+async def _up_to_date() -> None:
+    """One process always is."""
 
-    def __init__(self, subject: Subject, address: Address) -> None:
+
+class AdminServer:
+    """Serves a subject's state over HTTP.
+
+    :param update: awaited before figures are shown.
+    """
+
+    def __init__(
+        self, subject: Subject, address: Address, update: Callable[[], Awaitable[None]] = _up_to_date
+    ) -> None:
         self._subject = subject
+        self._update = update
         self._address = address
         app = web.Application(client_max_size=1024)
         app.router.add_get("/healthz", self._healthz)
@@ -59,7 +70,9 @@ class AdminServer:
         return web.Response(status=503, text="not ready: no usable keys yet; see /status\n")
 
     async def _metrics(self, _request: web.Request) -> web.Response:
+        await self._update()
         return web.Response(body=self._subject.metrics_page(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _status(self, _request: web.Request) -> web.Response:
+        await self._update()
         return web.Response(text=json.dumps(self._subject.status(), indent=2) + "\n", content_type="application/json")

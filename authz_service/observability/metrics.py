@@ -69,6 +69,15 @@ class KeyFigures(Protocol):
     def hits_and_misses(self) -> tuple[int, int]: ...  # noqa: D102
 
 
+class WorkerFigures(Protocol):
+    """What a supervisor tells of its workers at scrape time."""
+
+    @property
+    def up(self) -> int: ...  # noqa: D102
+    @property
+    def restarts(self) -> int: ...  # noqa: D102
+
+
 class Durations:
     """How long something took: the state of a Prometheus histogram."""
 
@@ -136,6 +145,10 @@ class Metrics:
     def watch_cache(self, cache: CacheFigures) -> None:
         """Show the memory of verified tokens at each scrape."""
         self.registry.register(_Figures(lambda: _cache_families(cache)))
+
+    def watch_workers(self, workers: WorkerFigures) -> None:
+        """Show the state of the workers at each scrape."""
+        self.registry.register(_Figures(lambda: _worker_families(workers)))
 
     def render(self) -> bytes:
         """The page that Prometheus scrapes."""
@@ -266,3 +279,10 @@ def _cache_families(cache: CacheFigures) -> Iterator[Metric]:
     yield CounterMetricFamily(f"{prefix}_evictions", "Tokens forgotten to make room.", value=cache.evictions)
     yield GaugeMetricFamily(f"{prefix}_entries", "Tokens remembered now.", value=len(cache))
     yield GaugeMetricFamily(f"{prefix}_bytes", "What they take, about.", value=cache.size)
+
+
+def _worker_families(workers: WorkerFigures) -> Iterator[Metric]:
+    yield GaugeMetricFamily("authz_workers_up", "Workers that answer Envoy.", value=workers.up)
+    yield CounterMetricFamily(
+        "authz_worker_restarts", "Workers started again because they had ended.", value=workers.restarts
+    )

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,9 +34,13 @@ class Service:
     """One process; it can be ended and started again at the same address.
 
     :param environ: what differs from the defaults; without AUTHZ_LISTEN it listens on a Unix socket of its own.
+    :param arguments: of ``serve``.
     """
 
-    def __init__(self, directory: Path, environ: Mapping[str, str], policy: str = POLICY) -> None:
+    def __init__(
+        self, directory: Path, environ: Mapping[str, str], policy: str = POLICY, arguments: Sequence[str] = ()
+    ) -> None:
+        self._arguments = arguments
         self.policy_path = directory / "policy.yaml"
         self.policy_path.write_text(policy, encoding="utf-8")
         self.address = Address(path=str(directory / "authz.sock"))
@@ -56,8 +60,8 @@ class Service:
         self._log_start = self._log_path.stat().st_size if self._log_path.exists() else 0
         with self._log_path.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "authz_service", "serve", env=self._environ, stderr=log, stdout=log,
-                stdin=asyncio.subprocess.DEVNULL,
+                sys.executable, "-m", "authz_service", "serve", *self._arguments, env=self._environ, stderr=log,
+                stdout=log, stdin=asyncio.subprocess.DEVNULL,
             )  # fmt: skip
         await self.until(lambda: self._listening() is not None, "listening")
 
@@ -136,10 +140,12 @@ class Service:
 
 
 @asynccontextmanager
-async def service(environ: Mapping[str, str] | None = None, policy: str = POLICY) -> AsyncIterator[Service]:
+async def service(
+    environ: Mapping[str, str] | None = None, policy: str = POLICY, arguments: Sequence[str] = ()
+) -> AsyncIterator[Service]:
     """A service that listens; ended at the end of the test whatever happened."""
     with tempfile.TemporaryDirectory(prefix="authz-") as directory:
-        running = Service(Path(directory), environ or {}, policy)
+        running = Service(Path(directory), environ or {}, policy, arguments)
         try:
             await running.start()
             yield running
