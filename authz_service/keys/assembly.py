@@ -11,10 +11,10 @@ from authz_service.keys.discovery import DiscoveredSource
 from authz_service.keys.fetch import Fetcher
 from authz_service.keys.jwk import parse_key_set
 from authz_service.keys.jwks import KeyObserver, KeyRing
-from authz_service.keys.loader import KeySetSource
 from authz_service.keys.rings import KeyRings
 from authz_service.keys.schedule import Timing
 from authz_service.keys.snapshot import Snapshot
+from authz_service.keys.source import KeySetSource
 
 
 def key_rings(config: Config, observers: Iterable[KeyObserver]) -> KeyRings:

@@ -5,8 +5,7 @@ from enum import StrEnum
 
 from authz_service.errors import KeySetRefused
 from authz_service.http_url import check_http_url, is_https
-from authz_service.keys.fetch import Fetched
-from authz_service.keys.loader import KeySetSource
+from authz_service.keys.source import Fetched, KeySetSource
 from authz_service.token.strict_json import NotStrictJson, parse_object
 
 

@@ -3,10 +3,9 @@
 import asyncio
 import logging
 import ssl
-from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -15,6 +14,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from authz_service import __version__
 from authz_service.errors import ConfigurationError, KeySetRefused
 from authz_service.keys.jwk import MAX_DOCUMENT_BYTES
+from authz_service.keys.source import Fetched, FetchFailure
 
 MAX_ETAG_LENGTH = 256
 
@@ -28,32 +28,6 @@ REQUEST_HEADERS = {
 Headers = CIMultiDict[str] | CIMultiDictProxy[str]
 
 log = logging.getLogger(__name__)
-
-
-class FetchFailure(StrEnum):
-    """Why no document arrived: the closed list of ``KeySetRefused.cause`` of this module."""
-
-    TIMEOUT = "timeout"
-    DNS = "dns"
-    CONNECTION = "connection"
-    TLS = "tls"
-    HTTP_MALFORMED = "http_malformed"
-    HTTP_STATUS = "http_status"
-    REDIRECT = "redirect"
-    CONTENT_ENCODING = "content_encoding"
-    TOO_LARGE = "too_large"
-
-
-class Fetched(NamedTuple):
-    """A good answer.
-
-    ``document`` is None when the issuer says that the one with our ETag is still right (304).
-    ``max_age_seconds`` comes from ``Cache-Control`` (RFC 9111 section 5.2.2.1), None when it says nothing usable.
-    """
-
-    document: bytes | None
-    etag: str | None
-    max_age_seconds: float | None
 
 
 class Fetcher:

@@ -6,11 +6,10 @@ import time
 from collections.abc import Callable
 
 from authz_service.errors import KeySetRefused
-from authz_service.keys.fetch import Fetched
 from authz_service.keys.jwk import KeySet
 from authz_service.keys.jwks import HOLD_SECONDS, Wait, wait_for
-from authz_service.keys.loader import KeySetSource
 from authz_service.keys.served import KeyState, ServedKeys
+from authz_service.keys.source import Fetched, KeySetSource
 
 MAX_SOUGHT_AT_ONCE = 64
 PAUSE_SECONDS = 0.01

@@ -17,10 +17,11 @@ from typing import Protocol
 
 from authz_service.errors import KeySetRefused
 from authz_service.keys.jwk import KeySet, SkippedKey
-from authz_service.keys.loader import NO_USABLE_KEYS, KeySetLoader, KeySetSource, Loaded
+from authz_service.keys.loader import NO_USABLE_KEYS, KeySetLoader, Loaded
 from authz_service.keys.schedule import DEFAULT_TIMING, Timing, UnknownKids, refresh_delay, retry_delay
 from authz_service.keys.served import ServedKeys
 from authz_service.keys.snapshot import Snapshot
+from authz_service.keys.source import KeySetSource
 
 HOLD_SECONDS = 0.15
 """The longest that a request with an unknown key id waits for a refresh."""

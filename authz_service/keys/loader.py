@@ -2,24 +2,16 @@
 
 import logging
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from authz_service.errors import KeySetRefused
-from authz_service.keys.fetch import Fetched, FetchFailure
 from authz_service.keys.jwk import KeySet
+from authz_service.keys.source import Fetched, FetchFailure, KeySetSource
 
 NO_USABLE_KEYS = "no_usable_keys"
 """The cause for a document that is well-formed and of no use."""
 
 log = logging.getLogger(__name__)
-
-
-class KeySetSource(Protocol):
-    """Where documents come from; see :class:`authz_service.keys.fetch.Fetcher`."""
-
-    async def fetch(self, etag: str | None = None, /) -> Fetched:
-        """The document, or none if the one with ``etag`` is still right; raises KeySetRefused."""
-        ...
 
 
 class Loaded(NamedTuple):

@@ -8,7 +8,7 @@ from authz_service.errors import Reason, TokenRefused
 from authz_service.issuers import TrustedIssuer
 from authz_service.keys.followed import FollowedRing
 from authz_service.keys.jwks import KeyRing
-from authz_service.keys.loader import KeySetSource
+from authz_service.keys.source import KeySetSource
 from authz_service.token.jws import VerificationKey
 
 log = logging.getLogger(__name__)

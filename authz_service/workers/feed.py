@@ -5,9 +5,9 @@ from functools import partial
 from authz_service.config import Config
 from authz_service.keys.followed import Elsewhere, FollowedRing
 from authz_service.keys.jwk import parse_key_set
-from authz_service.keys.loader import KeySetSource
 from authz_service.keys.rings import KeyRings
 from authz_service.keys.served import KeyState
+from authz_service.keys.source import KeySetSource
 from authz_service.workers.link import Link
 
 

@@ -14,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from authz_service.config import Address
 from authz_service.errors import Reason
-from authz_service.keys.fetch import FetchFailure
 from authz_service.keys.jwk import DocumentFault
+from authz_service.keys.source import FetchFailure
 from authz_service.model import Mode
 from authz_service.observability.metrics import BOUNDS_SECONDS
 from demo.auth_api import Issuer, auth_api

@@ -7,7 +7,8 @@ import pytest
 
 from authz_service.errors import KeySetRefused
 from authz_service.keys.discovery import DiscoveredSource, read_metadata
-from authz_service.keys.fetch import Fetched, Fetcher
+from authz_service.keys.fetch import Fetcher
+from authz_service.keys.source import Fetched
 from tests.support.issuer import Serve, Status, issuer
 from tests.support.tokens import compact_json, jwks, signing_key
 

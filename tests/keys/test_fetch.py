@@ -13,16 +13,9 @@ import uvloop
 from multidict import CIMultiDict
 
 from authz_service.errors import ConfigurationError, KeySetRefused
-from authz_service.keys.fetch import (
-    MAX_ETAG_LENGTH,
-    Fetched,
-    Fetcher,
-    FetchFailure,
-    etag_of,
-    is_exposed,
-    max_age_seconds,
-)
+from authz_service.keys.fetch import MAX_ETAG_LENGTH, Fetcher, etag_of, is_exposed, max_age_seconds
 from authz_service.keys.jwk import MAX_DOCUMENT_BYTES
+from authz_service.keys.source import Fetched, FetchFailure
 from tests.support.certificates import Authority
 from tests.support.issuer import (
     HTML,

@@ -12,11 +12,12 @@ from typing import Any, ClassVar
 import pytest
 
 from authz_service.errors import KeySetRefused, Reason, Unavailable, UnknownKeyId
-from authz_service.keys.fetch import Fetched, Fetcher
+from authz_service.keys.fetch import Fetcher
 from authz_service.keys.jwk import KeySet, parse_key_set
 from authz_service.keys.jwks import HOLD_SECONDS, KeyObserver, KeyRing, wait_for
 from authz_service.keys.schedule import Timing
 from authz_service.keys.snapshot import Snapshot
+from authz_service.keys.source import Fetched
 from tests.support.clock import Clock, VirtualTime, settle
 from tests.support.issuer import HTML, Behaviour, Compressed, EndlessBody, Issuer, Serve, Status, issuer, redirect
 from tests.support.tokens import ISSUER, NOW, jwks, signing_key

@@ -6,9 +6,9 @@ from functools import partial
 import pytest
 
 from authz_service.errors import KeySetRefused
-from authz_service.keys.fetch import Fetched
 from authz_service.keys.jwk import KeySet, parse_key_set
 from authz_service.keys.loader import KeySetLoader
+from authz_service.keys.source import Fetched
 from tests.support.tokens import jwks, signing_key
 
 SECRET = {"kty": "oct", "k": "c2VjcmV0", "kid": "a"}

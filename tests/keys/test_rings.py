@@ -9,12 +9,11 @@ import pytest
 
 from authz_service.errors import KeySetRefused, Reason, TokenRefused, Unavailable, UnknownKeyId
 from authz_service.issuers import TrustedIssuer
-from authz_service.keys.fetch import Fetched
 from authz_service.keys.jwk import parse_key_set
 from authz_service.keys.jwks import KeyRing
-from authz_service.keys.loader import KeySetSource
 from authz_service.keys.rings import KeyRings
 from authz_service.keys.served import ServedKeys
+from authz_service.keys.source import Fetched, KeySetSource
 from authz_service.token.claims import ClaimRules
 from tests.support.clock import Clock, VirtualTime, settle
 from tests.support.tokens import NOW, jwks, signing_key
