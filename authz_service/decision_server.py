@@ -5,7 +5,7 @@ import logging
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
 from authz_service.authorizer import Authorizer, Limits
@@ -24,6 +24,7 @@ DRAIN_NOTICE_SECONDS = 2.5
 """Long enough for Envoy's health checks (each second) to look elsewhere before connections close."""
 DRAIN_GRACE_SECONDS = 5.0
 READINESS_POLL_SECONDS = 0.1
+FIRST_KEYS_SECONDS = 0.3
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class DecisionServer:
         self._authorizer = Authorizer(policy, timed, _limits(config), time.time, encode_identity)
         self.use(policy)
         metrics.watch_cache(self._authorizer.remembered)
-        self._overload = OverloadGuard(time.perf_counter)
+        self._overload = OverloadGuard(time.perf_counter, time.thread_time)
         self._check = CheckService(self._authorizer, keys, metrics, time.perf_counter, self._overload.behind)
 
     @property
@@ -75,6 +76,7 @@ class DecisionServer:
     async def listening(self) -> AsyncIterator[Transport]:
         """Answer calls; healthy while there are keys. :raises ConfigurationError: it cannot listen."""
         server = _transport(self._config, self._check, reflection=self._reflection)
+        await self._first_keys()
         await server.start()
         self._overload.start()
         following = asyncio.create_task(self._follow_readiness(server))
@@ -84,6 +86,13 @@ class DecisionServer:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
             self._overload.stop()
+
+    async def _first_keys(self) -> None:
+        """Wait a moment for them. A process that replaces another gets requests at once, and would refuse the first."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_KEYS_SECONDS):
+                while not self._keys.ready:  # noqa: ASYNC110 - readiness is a matter of time as well
+                    await asyncio.sleep(FIRST_KEYS_SECONDS / 100)
 
     async def _follow_readiness(self, server: Transport) -> None:
         """Health follows the keys: SERVING the moment that there are any."""

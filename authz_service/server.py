@@ -47,13 +47,19 @@ class Service:
         return self._keys.ready
 
     async def serve(self) -> None:
-        """Open the ports first, then fetch keys; healthy while there are keys; drain at the end."""
+        """Begin to fetch keys, open the ports; healthy while there are keys; drain at the end."""
+        self._keys.start()
+        try:
+            await self._serve()
+        finally:
+            await self._keys.stop()
+
+    async def _serve(self) -> None:
         stop = on_signals(self._reload_now)
         admin = AdminServer(self, self._config.admin_listen)
         async with self._decisions.listening() as server:
             admin_address = await admin.start()
             log.info("listening for Envoy on %s, admin on %s", ", ".join(map(str, server.addresses)), admin_address)
-            self._keys.start()
             watching = asyncio.create_task(
                 watch(self._policy_file, self._decisions.use, self._metrics.policy_reloaded, self._reload)
             )
@@ -62,7 +68,6 @@ class Service:
             finally:
                 watching.cancel()
                 await asyncio.gather(watching, return_exceptions=True)
-                await self._keys.stop()
                 await admin.stop()
 
     def status(self) -> dict[str, Any]:

@@ -4,27 +4,32 @@ import asyncio
 from collections.abc import Callable
 
 TICK_SECONDS = 0.01
-LATE_SECONDS = 0.03
-"""How long one turn of the event loop may last. What waits behind it would be answered after Envoy has given up."""
+LATE_SECONDS = 0.02
+"""How long one turn of the event loop may last. What waits behind it has waited for the turn before as well."""
 
 
 class OverloadGuard:
     """Tells a turn of the event loop that lasts too long, from within it.
 
     The loop's timers come first in each turn. So if the last tick is long ago, then this turn has been answering ever
-    since, and the requests that are still to be read in it have been waiting as long.
+    since, and the requests that are still to be read in it have been waiting as long. That counts only if it was work
+    that took the time: a process that was not given the processor is late as well, and refusing would not help.
 
     :param timer: monotonic seconds, the same that :meth:`behind` is asked with.
+    :param worked: seconds of the processor that this thread has used.
     """
 
-    def __init__(self, timer: Callable[[], float]) -> None:
+    def __init__(self, timer: Callable[[], float], worked: Callable[[], float]) -> None:
         self._timer = timer
+        self._worked = worked
         self._last_tick = float("inf")  # nobody is late before the first tick
+        self._worked_then = 0.0
         self._next: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Tick, on the running loop."""
         self._last_tick = self._timer()
+        self._worked_then = self._worked()
         self._next = asyncio.get_running_loop().call_later(TICK_SECONDS, self.start)
 
     def stop(self) -> None:
@@ -35,4 +40,4 @@ class OverloadGuard:
 
     def behind(self, now: float) -> bool:
         """Whether requests that are read now come too late to be decided."""
-        return now - self._last_tick > LATE_SECONDS
+        return now - self._last_tick > LATE_SECONDS and self._worked() - self._worked_then > LATE_SECONDS / 2

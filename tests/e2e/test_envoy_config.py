@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from authz_service.config import Address
+from authz_service.keys.jwks import HOLD_SECONDS
 from demo.envoy_bootstrap import ENVOY, ENVOY_YAML, Bootstrap, load, with_endpoints
 from tests.support.envoy_types import typed
 
@@ -341,10 +342,18 @@ def test_a_check_that_got_no_answer_is_asked_again_of_another_endpoint(ext_authz
     assert policy.host_selection_retry_max_attempts >= 3
 
 
-def test_all_retries_fit_into_the_time_for_an_answer(ext_authz: Any) -> None:
+def test_a_single_try_may_take_as_long_as_a_held_key_id_and_leaves_time_for_another(ext_authz: Any) -> None:
+    """Envoy takes ``max_interval`` of a gRPC service's retry policy for the time-out of each try as well."""
     service = ext_authz.grpc_service
 
-    assert service.retry_policy.num_retries * service.retry_policy.retry_back_off.max_interval < service.timeout / 2
+    assert timedelta(seconds=HOLD_SECONDS) < service.retry_policy.retry_back_off.max_interval <= service.timeout / 2
+
+
+def test_the_waits_between_tries_fit_into_the_time_for_an_answer(ext_authz: Any) -> None:
+    policy = ext_authz.grpc_service.retry_policy
+
+    longest = sum((2**retry for retry in range(policy.num_retries)), 0) * policy.retry_back_off.base_interval
+    assert longest < ext_authz.grpc_service.timeout / 4
 
 
 def test_retries_and_checks_are_not_cut_short_by_small_default_limits(authz_cluster: Any) -> None:

@@ -10,33 +10,61 @@ from tests.support.check_requests import check_request, read_answer
 POLICY = "version: 1\nrules:\n  - {name: all, match: {prefix: /}, public: true}\n"
 
 
-async def test_what_is_read_late_in_a_long_turn_is_told() -> None:
+class Times:
+    """Both clocks of a guard."""
+
     now = 100.0
-    guard = OverloadGuard(lambda: now)
-    assert not guard.behind(now)
+    worked = 7.0
+
+    def work(self, seconds: float) -> None:
+        self.now += seconds
+        self.worked += seconds
+
+    def guard(self) -> OverloadGuard:
+        return OverloadGuard(lambda: self.now, lambda: self.worked)
+
+
+async def test_what_is_read_late_in_a_long_turn_is_told() -> None:
+    times = Times()
+    guard = times.guard()
+    assert not guard.behind(times.now)
     guard.start()
-    assert not guard.behind(now + LATE_SECONDS / 2)
-    assert guard.behind(now + LATE_SECONDS * 2)
+    times.work(LATE_SECONDS / 2)
+    assert not guard.behind(times.now)
+    times.work(LATE_SECONDS)
+    assert guard.behind(times.now)
+    guard.stop()
+
+
+async def test_a_process_that_was_not_given_the_processor_refuses_nobody_for_that() -> None:
+    times = Times()
+    guard = times.guard()
+    guard.start()
+    times.now += 10
+    times.worked += LATE_SECONDS / 4
+    assert not guard.behind(times.now)
     guard.stop()
 
 
 async def test_each_turn_of_the_loop_begins_anew() -> None:
-    now = 100.0
-    guard = OverloadGuard(lambda: now)
+    times = Times()
+    guard = times.guard()
     guard.start()
-    now += 1
-    assert guard.behind(now)
+    times.work(1)
+    assert guard.behind(times.now)
     async with asyncio.timeout(5):
-        while guard.behind(now):  # noqa: ASYNC110 - a tick sets no event
+        while guard.behind(times.now):  # noqa: ASYNC110 - a tick sets no event
             await asyncio.sleep(0)
     guard.stop()
 
 
 async def test_nobody_is_late_when_it_does_not_tick() -> None:
-    guard = OverloadGuard(lambda: 100.0)
+    times = Times()
+    guard = times.guard()
     guard.start()
     guard.stop()
-    assert not guard.behind(1000.0)
+    times.work(1000)
+    assert not guard.behind(times.now)
 
 
 def test_a_late_request_is_shed_unread_with_an_error_that_says_so() -> None:
