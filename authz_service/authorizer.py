@@ -82,13 +82,13 @@ class Authorizer:
         """Allow or deny.
 
         :param after_refresh: a key that is still unknown is now the token's fault.
-        :raises UnknownKeyId: unless ``after_refresh``: refresh the issuer's keys once and ask again.
+        :raises UnknownKeyId: a key that may come: refresh the issuer's keys once and ask again, ``after_refresh``.
         """
         findings = _Findings()
         try:
             return self._decide(request, findings)
-        except UnknownKeyId:
-            if not after_refresh:
+        except UnknownKeyId as unknown:
+            if unknown.may_come and not after_refresh:
                 raise
             refused: Refused = TokenRefused(Reason.KEY_NOT_FOUND, "The access token's key is not known.")
         except Refused as refusal:

@@ -99,11 +99,15 @@ class KeySetRefused(AuthzServiceError):
 
 
 class UnknownKeyId(AuthzServiceError):
-    """The token names a key that is not in its issuer's current set; one refresh may bring it."""
+    """The token names a key that is not in its issuer's current set.
 
-    def __init__(self, issuer: str, kid: str) -> None:
+    :param may_come: whether a refresh now could bring it; otherwise there is nothing to wait for.
+    """
+
+    def __init__(self, issuer: str, kid: str, *, may_come: bool = True) -> None:
         self.issuer = issuer
         self.kid = kid
+        self.may_come = may_come
         super().__init__("the key id is not in the current key set")
 
 

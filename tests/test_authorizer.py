@@ -203,6 +203,10 @@ class TestUnknownKey:
         with pytest.raises(UnknownKeyId):
             decide("/groups", outcome=UnknownKeyId("http://issuer", "key-2"))
 
+    def test_with_nothing_to_wait_for_it_is_the_tokens_fault_at_once(self) -> None:
+        decision = decide("/groups", outcome=UnknownKeyId("http://issuer", "key-2", may_come=False))
+        assert decision.reason is Reason.KEY_NOT_FOUND
+
     def test_after_a_refresh_it_is_the_tokens_fault(self) -> None:
         gate = authorizer(UnknownKeyId("http://issuer", "key-2"))
         decision = gate.authorize(request("/groups"), after_refresh=True)

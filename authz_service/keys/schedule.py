@@ -61,9 +61,13 @@ class UnknownKids:
         self._open_at = float("-inf")
         self._absent: dict[str, _Absence] = {}
 
+    def affordable(self, now: float) -> bool:
+        """Whether an unknown key id may cause a refresh now."""
+        return now >= self._open_at
+
     def spend(self, now: float) -> bool:
         """Whether an unknown key id may cause a refresh now; if so, the budget is spent, whatever comes of it."""
-        if now < self._open_at:
+        if not self.affordable(now):
             return False
         self._open_at = now + self._cooldown
         return True

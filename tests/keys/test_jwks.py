@@ -296,6 +296,21 @@ class TestUnknownKid:
             await settle()
             assert waiter.done()
 
+    async def test_whether_it_may_come_is_known_without_waiting(self) -> None:
+        async with world() as w:
+            assert w.ring.may_come("b")
+            await w.settled_ask("b")
+            assert (w.ring.may_come("b"), w.ring.may_come("c")) == (False, False)
+            w.source.hangs = True
+            w.ring.refresh_now()
+            await settle()
+            assert (w.ring.may_come("b"), w.ring.may_come("c")) == (False, True)
+            await w.source.release()
+            for kid, may_come in (("b", False), ("c", False)):
+                with pytest.raises(UnknownKeyId) as unknown:
+                    w.ring.key(kid)
+                assert unknown.value.may_come is may_come
+
     async def test_one_that_was_looked_for_in_vain_neither_asks_nor_waits_again(self) -> None:
         """Not even when another refresh is under way, which everybody else may share."""
         async with world() as w:
