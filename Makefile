@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 FUZZER := $(VENV)/.fuzzer
+PLOTTER := $(VENV)/.plotter
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format unit integration e2e fuzz chaos soak protos protos-check lock clean
+.PHONY: help run test lint format unit integration e2e fuzz chaos bench soak protos protos-check lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +58,13 @@ chaos: $(INSTALLED) ## the faults of docs/reliability.md, promise beside measure
 soak: $(INSTALLED) ## ten minutes of load with a rotation every minute
 	@$(BIN)/python -m chaos --soak $(ARGS)
 
+$(PLOTTER): requirements/bench.lock $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.lock
+	@touch $@
+
+bench: $(PLOTTER) ## the figures of docs/benchmarks, beside their peers (QUICK=1: two minutes; ARGS='--only core', --help)
+	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(ARGS)
+
 protos: $(INSTALLED) ## regenerate authz_service/_pb from protos/
 	$(BIN)/python tools/protos.py
 
@@ -73,6 +81,8 @@ lock: ## lock the dependencies again (needs uv)
 		--custom-compile-command 'make lock' pyproject.toml --group dev -o requirements/dev.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--custom-compile-command 'make lock' --group fuzz -o requirements/fuzz.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command 'make lock' --group bench -o requirements/bench.lock
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz build dist mutants

@@ -1,0 +1,61 @@
+"""The token, the claims and the requests that every subject is measured with."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from authz_service._pb.external_auth_pb2 import CheckRequest
+from demo.auth_api import AUDIENCE, SigningKey
+
+ISSUER = "http://auth-api:8000"
+PATH = "/api/chat/groups"
+HOST = "chat.example.com"
+LIFETIME_SECONDS = 6 * 3600
+PERMISSIONS = (
+    "groups:read", "groups:write", "groups:delete", "messages:read", "messages:write", "files:read", "files:write",
+)  # fmt: skip
+CLAIMS_TO_HEADERS = {
+    "sub": "x-auth-sub", "org_id": "x-auth-org-id", "roles": "x-auth-roles", "permissions": "x-auth-permissions",
+    "username": "x-auth-username", "email": "x-auth-email", "exp": "x-auth-exp",
+}  # fmt: skip
+"""Header contract 1."""
+
+
+def claims(subject: str = "user-1", **more: object) -> dict[str, Any]:
+    """A full claims set that is good for some hours."""
+    now = int(time.time())
+    return {
+        "iss": ISSUER, "aud": AUDIENCE, "sub": subject, "iat": now - 60, "exp": now + LIFETIME_SECONDS,
+        "org_id": "org-1", "roles": ["member"], "permissions": list(PERMISSIONS), "username": "ada",
+        "email": "ada@example.com", **more,
+    }  # fmt: skip
+
+
+def mint(key: SigningKey, subject: str = "user-1", **more: object) -> str:
+    """An access token, RS256 over 2048 bits."""
+    return key.sign(claims(subject, **more))
+
+
+def request_headers(token: str) -> Mapping[str, str]:
+    """What a client sends, beside Host; a browser would send more."""
+    return {
+        "Authorization": f"Bearer {token}", "Accept": "application/json", "Accept-Encoding": "gzip, br",
+        "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+    }  # fmt: skip
+
+
+class Template:
+    """A ``CheckRequest`` that Envoy sent, for others that differ in one thing."""
+
+    def __init__(self, recorded: bytes) -> None:
+        self._request = CheckRequest.FromString(recorded)
+
+    def message(self, *, token: str | None = None, path: str = PATH) -> bytes:
+        """With this token (the empty one is none at all) and this path."""
+        http = self._request.attributes.request.http
+        http.path = path
+        if token:
+            http.headers["authorization"] = f"Bearer {token}"
+        elif token is not None:
+            http.headers.pop("authorization", None)
+        return self._request.SerializeToString()

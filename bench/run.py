@@ -1,0 +1,164 @@
+"""The run: repetition by repetition, each subject in turn, so that all of them see the same machine."""
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import NamedTuple
+
+from bench import core
+from bench.constant_rate import constant_rate
+from bench.envoy_listeners import JWT_AUTHN, JWT_AUTHN_CACHED, NO_AUTH, REACHED
+from bench.load import Load, h2load, has, wrk
+from bench.machine import Cores, on_core
+from bench.processes import BenchFailed, Child, module
+from bench.samples import Samples
+from bench.stage import EMPTY, EMPTY_NATIVE, GRPCIO, NATIVE, Stage, ask_directly, raw_request, stage
+
+CORE, GROWTH, TRANSPORTS, ENVOY, MEMORY = "core", "growth", "transports", "envoy", "memory"
+SECTIONS = (CORE, GROWTH, TRANSPORTS, ENVOY, MEMORY)
+BUSY, SINGLE, HALF = "envoy, 32 connections", "envoy, 1 connection", "envoy, half load"
+CONNECTIONS = 32
+SAME_RATE = (NO_AUTH, JWT_AUTHN, JWT_AUTHN_CACHED, NATIVE)
+"""Asked for half of what the last of them can bear; the others for half of what they can bear themselves."""
+CORE_SECONDS = 600
+
+Say = Callable[[str], None]
+
+
+class Plan(NamedTuple):
+    """How long and how often."""
+
+    repetitions: int
+    seconds: int
+    calls: int
+    tokens: int
+    sections: tuple[str, ...] = SECTIONS
+
+
+FULL = Plan(repetitions=7, seconds=3, calls=20_000, tokens=100_000)
+QUICK = Plan(repetitions=3, seconds=1, calls=4_000, tokens=10_000)
+
+
+def measure(plan: Plan, cores: Cores, samples: Samples, say: Say) -> dict[str, int]:
+    """Fill in the samples; :returns: what a reader must know about them.
+
+    :raises BenchFailed: something did not work, which makes the figures worthless.
+    """
+    say("starting the subjects")
+    with stage(cores) as running:
+        if MEMORY in plan.sections:
+            _memory(running, samples)
+        for section, part in ((TRANSPORTS, _transports), (ENVOY, _through_envoy)):
+            if section in plan.sections:
+                part(plan, running, samples, say)
+        for section, parts in ((CORE, ["decisions"]), (GROWTH, ["rules", "tokens", "sizes"])):
+            for what in parts if section in plan.sections else ():
+                say(f"core: {what}")
+                _core(plan, running, what, samples)
+        return {
+            "repetitions": plan.repetitions, "token_bytes": len(running.token), "message_bytes": len(running.message),
+        }  # fmt: skip
+
+
+def _memory(running: Stage, samples: Samples) -> None:
+    """At rest: keys are there, one request was answered."""
+    for subject, server in running.servers.items():
+        samples.add(MEMORY, subject, rss_bytes=server.rss_bytes())
+
+
+def _core(plan: Plan, running: Stage, what: str, samples: Samples) -> None:
+    recorded = running.directory / "recorded"
+    recorded.write_bytes(running.message)
+    with on_core(running.cores.subject):
+        command = module("bench.core", what, recorded, plan.repetitions, plan.calls, plan.tokens)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=CORE_SECONDS)
+    if done.returncode:
+        raise BenchFailed(done.stderr[-2000:])
+    for section, subject, quantities in map(json.loads, done.stdout.splitlines()):
+        samples.add(section, subject, **quantities)
+
+
+def _transports(plan: Plan, running: Stage, samples: Samples, say: Say) -> None:
+    if not has("h2load"):
+        say("transports alone: skipped, h2load is not installed (Debian: nghttp2-client)")
+        return
+    subjects = (NATIVE, EMPTY, GRPCIO, EMPTY_NATIVE)
+    call = running.directory / "call"
+    for subject in subjects:
+        if not ask_directly(running.servers[subject], running.message).startswith(core.ALLOWED):
+            raise BenchFailed(f"{subject}: a good request was refused")
+        h2load(running.servers[subject].socket, call, seconds=1, core=running.cores.generator)
+    for number in range(plan.repetitions):
+        say(f"transports alone: {number + 1} of {plan.repetitions}")
+        for subject in subjects:
+            server = running.servers[subject]
+            with _used({"server": server}) as used:
+                load = h2load(server.socket, call, seconds=plan.seconds, core=running.cores.generator)
+            samples.add(TRANSPORTS, subject, per_second=load.per_second, **_each(used, load))
+
+
+def _through_envoy(plan: Plan, running: Stage, samples: Samples, say: Say) -> None:
+    if not has("wrk"):
+        say("through Envoy: skipped, wrk is not installed (Debian: wrk)")
+        return
+    subjects = list(running.envoy.ports)
+    for subject in subjects:
+        _wrk(running, subject, CONNECTIONS, 1)
+    for number in range(plan.repetitions):
+        for section, connections in ((BUSY, CONNECTIONS), (SINGLE, 1)):
+            say(f"{section}: {number + 1} of {plan.repetitions}")
+            for subject in subjects:
+                with _used_by(running, subject) as used:
+                    load = _wrk(running, subject, connections, plan.seconds)
+                samples.add(
+                    section, subject, per_second=load.per_second, p50_ms=load.p50_ms, p99_ms=load.p99_ms,
+                    failed=load.failed, **_each(used, load),
+                )  # fmt: skip
+    _half_load(plan, running, samples, say)
+
+
+def _half_load(plan: Plan, running: Stage, samples: Samples, say: Say) -> None:
+    request = running.directory / "request"
+    request.write_bytes(raw_request(running))
+    for number in range(plan.repetitions):
+        say(f"{HALF}: {number + 1} of {plan.repetitions}")
+        for subject, port in running.envoy.ports.items():
+            bearable = samples.figure(BUSY, NATIVE if subject in SAME_RATE else subject, "per_second")
+            rate = bearable.median / 2 if bearable else 0.0
+            with _used_by(running, subject) as used:
+                load = constant_rate(
+                    port, request, rate=rate, seconds=plan.seconds, connections=CONNECTIONS,
+                    core=running.cores.generator, answer_end=REACHED,
+                )  # fmt: skip
+            samples.add(
+                HALF, subject, per_second=rate, p50_ms=load.p50_ms, p99_ms=load.p99_ms, failed=load.failed,
+                **_each(used, load),
+            )  # fmt: skip
+
+
+def _wrk(running: Stage, subject: str, connections: int, seconds: int) -> Load:
+    return wrk(
+        running.url(subject), running.headers, connections=connections, seconds=seconds, core=running.cores.generator
+    )
+
+
+@contextmanager
+def _used(processes: Mapping[str, Child]) -> Iterator[dict[str, float]]:
+    """Processor seconds of each, once it is over."""
+    before = {name: process.cpu_seconds() for name, process in processes.items()}
+    used: dict[str, float] = {}
+    yield used
+    used.update({name: process.cpu_seconds() - before[name] for name, process in processes.items()})
+
+
+def _used_by(running: Stage, subject: str) -> AbstractContextManager[dict[str, float]]:
+    server = running.servers.get(subject)
+    return _used({"envoy": running.envoy, **({"server": server} if server else {})})
+
+
+def _each(used: Mapping[str, float], load: Load) -> dict[str, float]:
+    """Microseconds for each request: of each process, and of the pair."""
+    each = {f"{name}_us": seconds / load.requests * 1e6 for name, seconds in used.items()}
+    return {**each, "pair_us": sum(each.values())}
+

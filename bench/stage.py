@@ -1,0 +1,136 @@
+"""Everything that is measured, running side by side: each part on the subject's core, and idle until its turn."""
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from struct import Struct
+from typing import NamedTuple
+from urllib.request import Request, urlopen
+
+import grpc
+
+from authz_service.transport.check_service import METHOD
+from bench.credentials import HOST, ISSUER, PATH, claims, mint, request_headers
+from bench.envoy_listeners import Envoy
+from bench.machine import Cores
+from bench.processes import PATIENCE_SECONDS, BenchFailed, Child, Listener, Sidecar, module
+from demo.auth_api import SigningKey
+from demo.ports import free_port
+
+NATIVE, GRPCIO = "authz-service, native", "authz-service, grpcio"
+EMPTY, EMPTY_NATIVE = "empty grpc.aio handler", "empty native handler"
+OLD, OLD_SLOW = "old way, at once", "old way, 50 ms"
+AUTH_API_SECONDS = 0.05
+POLICY = Path(__file__).parent.parent / "demo" / "policy.yaml"
+
+GRPC_PREFIX = Struct(">BL")
+
+
+class Stage(NamedTuple):
+    """What runs, and what it is asked."""
+
+    cores: Cores
+    directory: Path
+    token: str
+    servers: Mapping[str, Listener]
+    """ext_authz servers by subject."""
+    envoy: Envoy
+    message: bytes
+    """The ``CheckRequest`` that Envoy sent about a request with this token."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Of a client's request, but for Host."""
+        return request_headers(self.token)
+
+    def url(self, subject: str) -> str:
+        """Where Envoy answers for this subject."""
+        return f"http://127.0.0.1:{self.envoy.ports[subject]}{PATH}"
+
+
+@contextmanager
+def stage(cores: Cores, only: frozenset[str] = frozenset()) -> Iterator[Stage]:
+    """Start all parts; :raises BenchFailed: one of them does not start, or does not let a good request through."""
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        key = SigningKey("bench-1")
+        token, key_set = mint(key), json.dumps({"keys": [key.jwk()]})
+        auth_api = _auth_api(stack, directory, key_set, cores)
+        recorded = directory / "check-request"
+        servers = {
+            subject: stack.enter_context(server)
+            for subject, server in _servers(directory, auth_api, recorded, cores).items()
+            if not only or subject in only or subject == EMPTY
+        }
+        sockets = {subject: server.socket for subject, server in servers.items() if subject != EMPTY_NATIVE}
+        envoy = stack.enter_context(Envoy(directory, key_set, sockets, core=cores.subject))
+        running = Stage(cores, directory, token, servers, envoy, b"")
+        for subject in envoy.ports:
+            _until_allowed(running, subject)
+        message = recorded.read_bytes()
+        (directory / "call").write_bytes(GRPC_PREFIX.pack(0, len(message)) + message)
+        yield running._replace(message=message)
+
+
+def ask_directly(server: Listener, message: bytes) -> bytes:
+    """One Check call by grpcio's own client."""
+    with grpc.insecure_channel(f"unix:{server.socket}") as channel:
+        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(METHOD)
+        return call(message, timeout=PATIENCE_SECONDS)
+
+
+def raw_request(running: Stage) -> bytes:
+    """The same request as wrk sends."""
+    lines = [f"GET {PATH} HTTP/1.1", f"Host: {HOST}", *(f"{name}: {text}" for name, text in running.headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def _servers(directory: Path, auth_api: tuple[str, str], recorded: Path, cores: Cores) -> dict[str, Listener]:
+    at_once, slow = auth_api
+    core = cores.subject
+    environ = {
+        "AUTH_API_ISSUER": ISSUER, "AUTH_API_JWKS_URL": f"{at_once}/jwks.json", "AUTHZ_POLICY_FILE": str(POLICY),
+    }  # fmt: skip
+
+    def sidecar(transport: str) -> Sidecar:
+        return Sidecar(directory / f"{transport}.sock", {**environ, "AUTHZ_TRANSPORT": transport}, core=core)
+
+    def stand_in(name: str, kind: str, *options: str | Path) -> Listener:
+        socket = directory / f"{name}.sock"
+        return Listener(module("bench.stand_in", kind, socket, *options), socket, core=core)
+
+    return {
+        NATIVE: sidecar("native"),
+        GRPCIO: sidecar("grpcio"),
+        EMPTY: stand_in("empty", "grpcio", "--record", recorded),
+        EMPTY_NATIVE: stand_in("empty-native", "native"),
+        OLD: stand_in("old", "asking", "--auth-api", f"{at_once}/api/auth/permissions"),
+        OLD_SLOW: stand_in("old-slow", "asking", "--auth-api", f"{slow}/api/auth/permissions"),
+    }
+
+
+def _auth_api(stack: ExitStack, directory: Path, key_set: str, cores: Cores) -> tuple[str, str]:
+    keys, permissions = directory / "keys.json", directory / "permissions.json"
+    keys.write_text(key_set, encoding="utf-8")
+    permissions.write_text(json.dumps(claims()), encoding="utf-8")
+    ports = free_port(), free_port()
+    command = module("bench.auth_api", *ports, keys, permissions, AUTH_API_SECONDS)
+    stack.enter_context(Child(command, core=cores.generator, log=directory / "auth-api.log"))
+    return f"http://127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}"
+
+
+def _until_allowed(running: Stage, subject: str) -> None:
+    """Envoy asks a server only once it found it healthy."""
+    request = Request(running.url(subject), headers={**running.headers, "Host": HOST})  # noqa: S310 - our own address
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            with urlopen(request, timeout=PATIENCE_SECONDS):  # noqa: S310 - as above
+                return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise BenchFailed(f"{subject}: a good request was refused: {error}") from None
+            time.sleep(0.05)
