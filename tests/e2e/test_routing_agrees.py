@@ -93,10 +93,10 @@ def ran(reply: Reply | None) -> str | None:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def setting() -> AsyncIterator[Setting]:
+async def setting(transport: str) -> AsyncIterator[Setting]:
     async with (
         serve_routed_app() as app,
-        deciding(POLICY) as (issuer, authz),
+        deciding(POLICY, {"AUTHZ_TRANSPORT": transport}) as (issuer, authz),
         edges(authz.address, app.port, *EDGES.values()) as running,
     ):
         yield Setting(dict(zip(EDGES, (envoy.url for envoy in running), strict=True)), issuer.mint("full"), app)
@@ -118,6 +118,7 @@ PLAIN = {
 }  # fmt: skip
 
 
+@pytest.mark.on_both_transports
 @everywhere
 async def test_plain_requests_reach_their_routes(setting: Setting, way: Way) -> None:
     """Without this, the tests below would hold for a service that refuses everything."""
@@ -169,6 +170,7 @@ PATHOLOGICAL = [
 ]  # fmt: skip
 
 
+@pytest.mark.on_both_transports
 @everywhere
 @pytest.mark.parametrize("targets", [
     pytest.param(REALISTIC, id="realistic"), pytest.param(SYNTHETIC, id="synthetic"),
@@ -220,6 +222,7 @@ async def test_no_trick_reaches_a_route_past_its_rule(setting: Setting, target: 
 PSEUDO = [(":authority", HOST), (":scheme", "http")]
 
 
+@pytest.mark.on_both_transports
 @everywhere
 async def test_head_is_a_get_without_content(setting: Setting, way: Way) -> None:
     assert ran(await setting.ask(way, "/api/groups/7", method="HEAD")) == "group"
@@ -320,6 +323,7 @@ async def test_the_host_of_an_absolute_target_is_the_one_that_counts(
 ORIGIN, ASKS = ("origin", "https://app.example.com"), ("access-control-request-method", "GET")
 
 
+@pytest.mark.on_both_transports
 @everywhere
 async def test_a_preflight_needs_no_token_where_the_policy_says_so(setting: Setting, way: Way) -> None:
     reply = await setting.ask(way, "/api/groups", [ORIGIN, ASKS], method="OPTIONS", token=False)

@@ -91,10 +91,10 @@ ROUTES = tuple(routes(Issuer("http://issuer.test")))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def setting() -> AsyncIterator[Setting]:
+async def setting(transport: str) -> AsyncIterator[Setting]:
     async with (
         upstream() as chat_api,
-        deciding(POLICY) as (issuer, authz),
+        deciding(POLICY, {"AUTHZ_TRANSPORT": transport}) as (issuer, authz),
         edges(authz.address, chat_api.port, *(EDGES | UNTOLD).values()) as running,
     ):
         urls = dict(zip(EDGES | UNTOLD, (envoy.url for envoy in running), strict=True))
@@ -107,6 +107,7 @@ over_both_protocols = pytest.mark.parametrize("send", PROTOCOLS.values(), ids=PR
 on_every_route = pytest.mark.parametrize("route", ROUTES)
 
 
+@pytest.mark.on_both_transports
 @on_every_edge
 @over_both_protocols
 @on_every_route
@@ -162,6 +163,7 @@ async def test_envoy_refuses_every_folded_name(setting: Setting, edge: str, send
             assert_refused_by_envoy(reply, chat_api_calls=len(setting.chat_api.seen) - before, secrets=[LIE])
 
 
+@pytest.mark.on_both_transports
 @on_every_edge
 @over_both_protocols
 async def test_what_chat_api_is_told_is_what_the_token_says(setting: Setting, edge: str, send: Send) -> None:
@@ -172,6 +174,7 @@ async def test_what_chat_api_is_told_is_what_the_token_says(setting: Setting, ed
     assert {name for name, _ in few} == {"x-auth-sub", "x-auth-exp", "x-auth-contract"}
 
 
+@pytest.mark.on_both_transports
 @on_every_edge
 @over_both_protocols
 async def test_a_denial_carries_no_identity(setting: Setting, edge: str, send: Send) -> None:

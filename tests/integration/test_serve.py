@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import grpc
+import pytest
 from grpc_health.v1 import health_pb2
 
 from demo.auth_api import Issuer, auth_api
@@ -16,6 +17,12 @@ from tests.support.web import serve_app
 
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
 SERVICE = "envoy.service.auth.v3.Authorization"
+
+
+@pytest.fixture(params=["native", "grpcio"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Which server Envoy reaches; nothing below depends on it."""
+    return str(request.param)
 
 
 async def check(
@@ -36,18 +43,21 @@ async def health(running: Service, name: str = SERVICE) -> int:
 
 
 @asynccontextmanager
-async def issuing(**environ: str) -> AsyncIterator[tuple[Issuer, Service]]:
+async def issuing(transport: str, **environ: str) -> AsyncIterator[tuple[Issuer, Service]]:
     """A service whose issuer is up."""
     issuer = Issuer("http://issuer.test")
     async with serve_app(auth_api(issuer)) as url:
-        settings = {"AUTH_API_ISSUER": issuer.url, "AUTH_API_JWKS_URL": f"{url}/.well-known/jwks.json"}
+        settings = {
+            "AUTHZ_TRANSPORT": transport, "AUTH_API_ISSUER": issuer.url,
+            "AUTH_API_JWKS_URL": f"{url}/.well-known/jwks.json",
+        }  # fmt: skip
         async with service(settings | environ) as running:
             await running.until_ready()
             yield issuer, running
 
 
-async def test_a_valid_token_is_allowed_and_an_expired_one_is_not() -> None:
-    async with issuing() as (issuer, running):
+async def test_a_valid_token_is_allowed_and_an_expired_one_is_not(transport: str) -> None:
+    async with issuing(transport) as (issuer, running):
         allowed = await check(running, token=issuer.mint("full"))
         assert allowed.allowed
         assert ("x-auth-sub", "user-1") in allowed.headers
@@ -55,16 +65,17 @@ async def test_a_valid_token_is_allowed_and_an_expired_one_is_not() -> None:
         assert (denied.http_status, json.loads(denied.body)["error"]) == (401, "token_expired")
 
 
-async def test_a_token_of_a_new_key_is_allowed_at_once() -> None:
-    async with issuing() as (issuer, running):
+async def test_a_token_of_a_new_key_is_allowed_at_once(transport: str) -> None:
+    async with issuing(transport) as (issuer, running):
         issuer.rotate()
         assert (await check(running, token=issuer.mint("full"))).allowed
         assert "jwks_refresh_total 2.0" in await running.metrics()
 
 
-async def test_without_keys_the_port_is_open_public_routes_work_and_the_rest_is_503() -> None:
+async def test_without_keys_the_port_is_open_public_routes_work_and_the_rest_is_503(transport: str) -> None:
     issuer = Issuer("http://issuer.test")
-    async with service({"AUTH_API_ISSUER": issuer.url, "AUTH_API_JWKS_URL": "http://127.0.0.1:9/"}) as running:
+    settings = {"AUTHZ_TRANSPORT": transport, "AUTH_API_ISSUER": issuer.url}
+    async with service({**settings, "AUTH_API_JWKS_URL": "http://127.0.0.1:9/"}) as running:
         token = issuer.mint("full")
         assert (await check(running, "/healthz")).allowed
         denied = await check(running, token=token)
@@ -74,15 +85,15 @@ async def test_without_keys_the_port_is_open_public_routes_work_and_the_rest_is_
         assert (await running.status())["ready"] is False
 
 
-async def test_health_serves_once_there_are_keys() -> None:
-    async with issuing() as (_, running):
+async def test_health_serves_once_there_are_keys(transport: str) -> None:
+    async with issuing(transport) as (_, running):
         await running.until_logged("health: SERVING")
         for name in ("", SERVICE):
             assert await health(running, name) == health_pb2.HealthCheckResponse.SERVING
 
 
-async def test_a_changed_policy_takes_over_and_a_bad_one_does_not() -> None:
-    async with issuing() as (issuer, running):
+async def test_a_changed_policy_takes_over_and_a_bad_one_does_not(transport: str) -> None:
+    async with issuing(transport) as (issuer, running):
         token = issuer.mint("full")
         running.policy_path.write_text("version: 1\nrules: oops\n", encoding="utf-8")
         await running.until_logged("policy not reloaded, the old one serves on")
@@ -95,8 +106,8 @@ async def test_a_changed_policy_takes_over_and_a_bad_one_does_not() -> None:
         assert 'authz_policy_reloads_total{result="failure"} 1.0' in metrics
 
 
-async def test_sighup_refreshes_the_keys_now() -> None:
-    async with issuing() as (issuer, running):
+async def test_sighup_refreshes_the_keys_now(transport: str) -> None:
+    async with issuing(transport) as (issuer, running):
         await running.until_logged("health: SERVING")
         new = issuer.rotate()
         running.send(signal.SIGHUP)
@@ -104,8 +115,8 @@ async def test_sighup_refreshes_the_keys_now() -> None:
         assert new.kid in {key["kid"] for key in (await running.status())["keys"]["keys"]}
 
 
-async def test_sigterm_finishes_what_is_under_way_and_says_goodbye_first() -> None:
-    async with issuing() as (issuer, running):
+async def test_sigterm_finishes_what_is_under_way_and_says_goodbye_first(transport: str) -> None:
+    async with issuing(transport) as (issuer, running):
         await running.until_logged("health: SERVING")
         running.send(signal.SIGTERM)
         await running.until_logged("draining")
@@ -114,21 +125,21 @@ async def test_sigterm_finishes_what_is_under_way_and_says_goodbye_first() -> No
         assert await running.stop() == 0
 
 
-async def test_sigint_ends_at_once() -> None:
-    async with issuing() as (_, running):
+async def test_sigint_ends_at_once(transport: str) -> None:
+    async with issuing(transport) as (_, running):
         assert await running.stop(signal.SIGINT) == 0
 
 
-async def test_killed_and_started_again_it_listens_at_the_same_socket() -> None:
-    async with issuing() as (issuer, running):
+async def test_killed_and_started_again_it_listens_at_the_same_socket(transport: str) -> None:
+    async with issuing(transport) as (issuer, running):
         await running.stop(signal.SIGKILL)
         await running.start()
         await running.until_ready()
         assert (await check(running, token=issuer.mint("full"))).allowed
 
 
-async def test_no_log_line_holds_a_token_at_any_level() -> None:
-    async with issuing(AUTHZ_LOG_LEVEL="debug") as (issuer, running):
+async def test_no_log_line_holds_a_token_at_any_level(transport: str) -> None:
+    async with issuing(transport, AUTHZ_LOG_LEVEL="debug") as (issuer, running):
         tokens = [issuer.mint("full"), issuer.mint("expired"), issuer.next_key.sign(issuer.claims("full"))]
         await asyncio.gather(*(check(running, token=token) for token in tokens))
         await check(running, path=f"/x?access_token={tokens[0]}")
