@@ -148,7 +148,7 @@ class Config(BaseModel):
         description="`/healthz`, `/readyz`, `/metrics`, `/status`; read-only",
     )
     transport: Literal["native", "grpcio"] = Field(
-        "grpcio", alias="AUTHZ_TRANSPORT",
+        "native", alias="AUTHZ_TRANSPORT",
         description="the gRPC server: `native` (our own HTTP/2, for speed) or `grpcio` (the reference)",
     )
     forward_authorization: bool = Field(
