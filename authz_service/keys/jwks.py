@@ -111,6 +111,13 @@ class KeyRing(ServedKeys):
         self._due = self._monotonic()
         self._asked.set()
 
+    def may_come(self, kid: str) -> bool:
+        """Whether :meth:`refresh_for_unknown_kid` would wait: decided here, a flood of key ids costs no waiting."""
+        now = self._monotonic()
+        if self._task is None or self._unknown.known_absent(kid, now):
+            return False
+        return self._fetching or self._asked.is_set() or self._unknown.affordable(now)
+
     async def refresh_for_unknown_kid(self, kid: str) -> None:
         """Wait, for at most ``HOLD_SECONDS``, for a fetch that may bring this key; says nothing about its success.
 

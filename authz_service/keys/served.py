@@ -62,9 +62,13 @@ class ServedKeys:
         key = self._keys.get(kid)
         if key is None:
             self._misses += 1
-            raise UnknownKeyId(self.issuer, kid)
+            raise UnknownKeyId(self.issuer, kid, may_come=self.may_come(kid))
         self._hits += 1
         return key
+
+    def may_come(self, kid: str) -> bool:  # noqa: ARG002 - some rings know better
+        """Whether a refresh now could bring this key."""
+        return True
 
     def _unavailable(self) -> Unavailable:
         retry_after = min(max(1, ceil(self.next_refresh_in)), LONGEST_RETRY_AFTER_SECONDS)
