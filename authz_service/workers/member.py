@@ -81,7 +81,7 @@ class Member:
         quick_ends = 0
         while True:
             started = self._monotonic()
-            why = await self._run()
+            why = await self._run_safely()
             if self._ending.is_set() or (self.problems and not self._was_up):
                 return
             quick_ends = quick_ends + 1 if self._monotonic() - started < SETTLED_SECONDS else 1
@@ -134,6 +134,13 @@ class Member:
         if self._process is not None:
             with suppress(ProcessLookupError):
                 self._process.send_signal(number)
+
+    async def _run_safely(self) -> str:
+        try:
+            return await self._run()
+        except Exception:
+            log.exception("Running the worker at %s broke. This is a defect: please report this line.", self.address)
+            return "a defect"
 
     async def _run(self) -> str:
         """One process, from its start to its end; :returns: why it ended."""

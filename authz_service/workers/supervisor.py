@@ -108,7 +108,8 @@ class Supervisor:
         admin_address = await admin.start()
         lives = [asyncio.create_task(member.live()) for member in self._members]
         self._keys.start()
-        background = [asyncio.create_task(task) for task in (self._watch(), self._publish_all(), self._look_after())]
+        tasks = (self._watch(), _every(PUBLISH_SECONDS, self._publish), self._look_after())
+        background = [asyncio.create_task(task) for task in tasks]
         try:
             await self._come_up(stop)
             # The line that says that all is open, as with one process.
@@ -208,9 +209,6 @@ class Supervisor:
     async def _watch(self) -> None:
         await watch(self._policy_file, self._use, self._metrics.policy_reloaded, self._reload)
 
-    async def _publish_all(self) -> None:
-        await _every(PUBLISH_SECONDS, self._publish)
-
     async def _look_after(self) -> None:
         while True:
             await asyncio.sleep(UPDATE_SECONDS)
@@ -226,5 +224,8 @@ class Supervisor:
 
 async def _every(seconds: float, do: Callable[[], None]) -> None:
     while True:
-        do()
+        try:
+            do()
+        except Exception:
+            log.exception("The supervisor broke, and goes on. This is a defect: please report this line.")
         await asyncio.sleep(seconds)

@@ -70,14 +70,16 @@ class Worker:
             return
         address = Address.parse(order["listen"])
         decisions = self._open(address, reflection=order["reflection"])
-        async with decisions.listening() as server:
-            log.info("worker %d answers at %s", os.getpid(), address)
-            self._link.send("up")
-            following = asyncio.create_task(self._follow(stop))
-            await drain(server, await stop)
+        following = asyncio.create_task(self._follow(stop))
+        try:
+            async with decisions.listening() as server:
+                log.info("worker %d answers at %s", os.getpid(), address)
+                self._link.send("up")
+                await drain(server, await stop)
+        finally:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
-            self._tell()
+        self._tell()
 
     def _open(self, address: Address, **options: bool) -> DecisionServer:
         config = self._config.model_copy(update={"listen": (address,)})
@@ -94,13 +96,14 @@ class Worker:
         return None
 
     async def _follow(self, stop: asyncio.Future[signal.Signals]) -> None:
-        while (message := await self._link.receive()) is not None:
-            try:
+        """Whatever ends this ends the worker: it must not decide by what it does not hear about any more."""
+        try:
+            while (message := await self._link.receive()) is not None:
                 self._hear(message)
-            except Exception:
-                log.exception("A worker could not follow its supervisor. This is a defect: please report this line.")
-        if not stop.done():
             log.error("the supervisor has gone; worker %d ends", os.getpid())
+        except Exception:
+            log.exception("A worker did not understand its supervisor. This is a defect: please report this line.")
+        if not stop.done():
             stop.set_result(signal.SIGINT)
 
     def _hear(self, message: Message) -> None:
@@ -118,8 +121,12 @@ class Worker:
 
     def _use_policy(self, text: str) -> None:
         self._policy_text = text
-        if self._decisions is not None:
+        if self._decisions is None:
+            return
+        try:
             self._decisions.use(parse_policy(text))
+        except Exception:  # as with one process, see policy_file.watch
+            log.exception("policy not reloaded, the old one serves on; this is a defect: please report this line")
 
     def _tell(self) -> None:
         figures: dict[str, Any] = {"page": self._metrics.render().decode(), "last_used": self._feed.last_used()}
