@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 FUZZER := $(VENV)/.fuzzer
 PLOTTER := $(VENV)/.plotter
+MUTATOR := $(VENV)/.mutator
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format unit integration e2e fuzz chaos bench soak protos protos-check lock clean
+.PHONY: help run test lint format unit integration e2e fuzz mutants chaos bench soak protos protos-check lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +53,13 @@ $(FUZZER): requirements/fuzz.lock $(INSTALLED)
 fuzz: $(FUZZER) ## hostile input for the parsers, SECONDS=60 each (TARGET=path for one)
 	@$(BIN)/python tools/fuzz.py --seconds $(SECONDS) $(TARGET)
 
+$(MUTATOR): requirements/mutants.lock $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/mutants.lock
+	@touch $@
+
+mutants: $(MUTATOR) ## whether the tests notice small changes in token/, policy/path.py and response/ (ARGS=--help)
+	@$(BIN)/python tools/mutants.py $(ARGS)
+
 chaos: $(INSTALLED) ## the faults of docs/reliability.md, promise beside measurement (ARGS='--only NAME', --help)
 	@$(BIN)/python -m chaos $(ARGS)
 
@@ -83,6 +91,8 @@ lock: ## lock the dependencies again (needs uv)
 		--custom-compile-command 'make lock' --group fuzz -o requirements/fuzz.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--custom-compile-command 'make lock' --group bench -o requirements/bench.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command 'make lock' -c requirements/dev.lock --group mutants -o requirements/mutants.lock
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz build dist mutants
