@@ -1,15 +1,28 @@
-"""The command line: ``authz-service serve | check-config``."""
+"""The command line: ``authz-service serve | check-config | explain | lint``."""
 
 import argparse
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import NoReturn
 
 from authz_service import __version__
 from authz_service.commands.check_config import add_check_config
 from authz_service.commands.common import EXIT_OK, load, report
+from authz_service.commands.explain import add_explain
 from authz_service.errors import ConfigurationError
 
 DESCRIPTION = "External authorization for Envoy: verifies access tokens here, decides routes here, injects identity."
+
+
+_JWT = re.compile(r"[\w-]{8,}(\.[\w-]*){2,}")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Repeats what it does not understand, unless that looks like a token."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(_JWT.sub("(a token)", message))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="authz-service", description=DESCRIPTION)
+    parser = _Parser(prog="authz-service", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
@@ -43,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.set_defaults(command=_serve)
 
     add_check_config(commands)
+    add_explain(commands)
     return parser
 
 
