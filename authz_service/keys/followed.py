@@ -38,6 +38,7 @@ class FollowedRing(ServedKeys):
         self._parse = parse
         self._seek = seek
         self._wait = wait
+        self._seek_from = float("-inf")
         self._sought: set[str] = set()
         self._asking = False
         self._asked = asyncio.Event()  # a new one for each question
@@ -47,6 +48,7 @@ class FollowedRing(ServedKeys):
         """Decide by these keys from now on; whoever waits for a key looks again."""
         self._due = state.due
         self.last_error = state.error
+        self._seek_from = state.seek_from
         if state.document is not None and state.good_at is not None:
             self._take(state.document, state.good_at)
         self._asked.set()
@@ -61,12 +63,16 @@ class FollowedRing(ServedKeys):
             return
         self._serve(key_set, good_at, document)
 
+    def may_come(self, kid: str) -> bool:  # noqa: ARG002 - of key ids that are known to be absent, the other side knows
+        """Whether :meth:`refresh_for_unknown_kid` is worth while: decided here, a flood of key ids costs no waiting."""
+        return self._monotonic() >= self._seek_from
+
     async def refresh_for_unknown_kid(self, kid: str) -> None:
         """Wait, for at most ``HOLD_SECONDS``, for a fetch that may bring this key; says nothing about its success.
 
         There is one question at a time; what is asked for meanwhile is asked together afterwards.
         """
-        if kid in self._keys:
+        if kid in self._keys or not self.may_come(kid):
             return
         if len(self._sought) < MAX_SOUGHT_AT_ONCE:
             self._sought.add(kid)

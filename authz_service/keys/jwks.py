@@ -19,7 +19,7 @@ from authz_service.errors import KeySetRefused
 from authz_service.keys.jwk import KeySet, SkippedKey
 from authz_service.keys.loader import NO_USABLE_KEYS, KeySetLoader, Loaded
 from authz_service.keys.schedule import DEFAULT_TIMING, Timing, UnknownKids, refresh_delay, retry_delay
-from authz_service.keys.served import ServedKeys
+from authz_service.keys.served import KeyState, ServedKeys
 from authz_service.keys.snapshot import Snapshot
 from authz_service.keys.source import KeySetSource
 
@@ -110,6 +110,11 @@ class KeyRing(ServedKeys):
         """Fetch as soon as possible: now, or right after the fetch that is under way."""
         self._due = self._monotonic()
         self._asked.set()
+
+    def state(self) -> KeyState:
+        """For those that follow this ring: they, too, join the fetch that is under way."""
+        joinable = self._fetching or self._asked.is_set()
+        return super().state()._replace(seek_from=float("-inf") if joinable else self._unknown.open_at)
 
     def may_come(self, kid: str) -> bool:
         """Whether :meth:`refresh_for_unknown_kid` would wait: decided here, a flood of key ids costs no waiting."""

@@ -61,6 +61,11 @@ class UnknownKids:
         self._open_at = float("-inf")
         self._absent: dict[str, _Absence] = {}
 
+    @property
+    def open_at(self) -> float:
+        """When an unknown key id may cause a refresh again."""
+        return self._open_at
+
     def affordable(self, now: float) -> bool:
         """Whether an unknown key id may cause a refresh now."""
         return now >= self._open_at

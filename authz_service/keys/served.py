@@ -23,6 +23,8 @@ class KeyState(NamedTuple):
     """When ``document`` was known to be right; both are None before the first time."""
     due: float
     error: KeySetRefused | None
+    seek_from: float = float("-inf")
+    """Before this time no unknown key id causes a refresh."""
 
 
 class ServedKeys:

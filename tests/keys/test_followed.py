@@ -34,9 +34,11 @@ class Following:
         self._question.clear()
         await self._question.wait()
 
-    def hear(self, *kids: str, good_at: float = 1000.0, error: KeySetRefused | None = None) -> None:
+    def hear(
+        self, *kids: str, good_at: float = 1000.0, error: KeySetRefused | None = None, seek_from: float = 0
+    ) -> None:
         document = jwks(*map(signing_key, kids)) if kids else None
-        self.ring.follow(KeyState(ISSUER, document, good_at if kids else None, good_at + 30, error))
+        self.ring.follow(KeyState(ISSUER, document, good_at if kids else None, good_at + 30, error, seek_from))
 
     def seek(self, *kids: str) -> list[asyncio.Task[None]]:
         return [asyncio.create_task(self.ring.refresh_for_unknown_kid(kid)) for kid in kids]
@@ -97,6 +99,20 @@ async def test_a_known_key_id_asks_nobody() -> None:
     following.hear("a")
     await following.ring.refresh_for_unknown_kid("a")
     assert following.asked == []
+
+
+async def test_while_the_budget_is_spent_nobody_is_asked_and_nobody_waits() -> None:
+    following = Following()
+    following.hear("a", seek_from=1030)
+    with pytest.raises(UnknownKeyId) as unknown:
+        following.ring.key("x")
+    assert not unknown.value.may_come
+    await following.ring.refresh_for_unknown_kid("x")
+    assert following.asked == []
+    following.now = 1030
+    with pytest.raises(UnknownKeyId) as unknown:
+        following.ring.key("x")
+    assert unknown.value.may_come
 
 
 @pytest.mark.usefixtures("patient")

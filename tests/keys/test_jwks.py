@@ -311,6 +311,17 @@ class TestUnknownKid:
                     w.ring.key(kid)
                 assert unknown.value.may_come is may_come
 
+    async def test_those_that_follow_the_ring_learn_when_they_may_ask_again(self) -> None:
+        async with world() as w:
+            assert w.ring.state().seek_from < w.time()
+            await w.settled_ask("b")
+            assert w.ring.state().seek_from == w.time() + 30
+            w.source.hangs = True
+            w.ring.refresh_now()
+            await settle()
+            assert w.ring.state().seek_from < w.time(), "they join the fetch that is under way"
+            await w.source.release()
+
     async def test_one_that_was_looked_for_in_vain_neither_asks_nor_waits_again(self) -> None:
         """Not even when another refresh is under way, which everybody else may share."""
         async with world() as w:
