@@ -28,9 +28,10 @@ def bearer_token(headers: Iterable[tuple[str, str]], max_bytes: int) -> str:
     values = authorization(headers)
     if len(values) > 1:
         raise _multiple_tokens()
-    scheme, _, rest = values[0].partition(" ") if values else ("", "", "")
+    credentials = values[0] if values else ""
+    scheme, _, rest = credentials.partition(" ")
     if scheme.lower() != _SCHEME:
-        raise _no_bearer_token(values)
+        raise _no_bearer_token(credentials)
     token = rest.lstrip(" ")
     if len(token) > max_bytes:
         raise TokenRefused(Reason.TOKEN_TOO_LARGE, f"The access token is larger than {max_bytes} bytes.")
@@ -48,10 +49,10 @@ def authorization(headers: Iterable[tuple[str, str]]) -> list[str]:
     return [value for name, value in headers if len(name) == 13 and name.lower() == "authorization"]  # noqa: PLR2004
 
 
-def _no_bearer_token(values: list[str]) -> TokenRefused | RequestRefused:
+def _no_bearer_token(credentials: str) -> TokenRefused | RequestRefused:
     """Another scheme is as good as none, unless a bearer token hides behind it."""
-    for credentials in values[0].split(",")[1:] if values else ():
-        if credentials.lstrip(" \t").partition(" ")[0].lower() == _SCHEME:
+    for hidden in credentials.split(",")[1:]:
+        if hidden.lstrip(" \t").partition(" ")[0].lower() == _SCHEME:
             return _multiple_tokens()
     return _token_missing()
 

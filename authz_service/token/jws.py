@@ -154,15 +154,15 @@ def ec_key(kid: str, algorithms: frozenset[str], crv: str, x: bytes, y: bytes) -
 
 
 def _key(kid: str, algorithms: frozenset[str], members: dict[str, str]) -> VerificationKey:
-    """``members``: those that RFC 7638 section 3.2 requires, which are those that make the key."""
+    """``members``: those that RFC 7638 section 3.2 requires, in its order, which are those that make the key."""
     try:
         verifiers = {algorithm: jose_jwk.construct(members, algorithm) for algorithm in algorithms}
     except Exception:  # noqa: BLE001 - python-jose lets several kinds of errors of its backend through
         raise UnusableKey("the numbers are no public key") from None
-    canonical = json.dumps(members, sort_keys=True, separators=(",", ":")).encode()
+    canonical = json.dumps(members, separators=(",", ":")).encode()
     return VerificationKey(kid, algorithms, base64url.encode(sha256(canonical).digest()), MappingProxyType(verifiers))
 
 
 def _unsigned(number: int) -> str:
-    """Base64urlUInt, RFC 7518 section 2."""
-    return base64url.encode(number.to_bytes(max(1, (number.bit_length() + 7) // 8), "big"))
+    """Base64urlUInt, RFC 7518 section 2, but for zero, which makes no key."""
+    return base64url.encode(number.to_bytes((number.bit_length() + 7) // 8))

@@ -18,6 +18,11 @@ from authz_service.errors import (
 from authz_service.model import Deny, Mode
 from authz_service.response.challenge import deny
 
+NO_SCOPE = (
+    'Bearer realm="chat-api", error="insufficient_scope", '
+    'error_description="The access token does not permit this request"'
+)
+
 
 def challenge(answer: Deny) -> str | None:
     values = [value for name, value in answer.headers if name == "www-authenticate"]
@@ -66,23 +71,26 @@ def test_a_missing_permission_is_named_in_scope_and_body() -> None:
     required = {"all": ["groups:read", "groups:delete"]}
     answer = deny(AccessRefused(Reason.PERMISSION_DENIED, "A permission lacks.", required=required))
     assert answer.status == 403
-    assert challenge(answer) == (
-        'Bearer realm="chat-api", error="insufficient_scope", '
-        'error_description="The access token does not permit this request", scope="groups:delete groups:read"'
-    )
+    assert challenge(answer) == f'{NO_SCOPE}, scope="groups:delete groups:read"'
     assert json.loads(answer.body)["required"] == required
 
 
 @pytest.mark.parametrize("permission", ['a"b', "a\\b", "a b", "", "ä", "a\n", "\x7f"])
 def test_a_permission_that_is_no_scope_token_is_named_in_the_body_only(permission: str) -> None:
     answer = deny(AccessRefused(Reason.PERMISSION_DENIED, "A permission lacks.", required={"all": ["ok", permission]}))
-    assert "scope=" not in (challenge(answer) or "")
+    assert challenge(answer) == NO_SCOPE
     assert json.loads(answer.body)["required"] == {"all": ["ok", permission]}
+
+
+def test_every_character_of_a_scope_token_is_accepted() -> None:
+    permission = "".join(map(chr, [0x21, *range(0x23, 0x5C), *range(0x5D, 0x7F)]))  # RFC 6749 section 3.3
+    answer = deny(AccessRefused(Reason.PERMISSION_DENIED, "A permission lacks.", required={"any": [permission]}))
+    assert challenge(answer) == f'{NO_SCOPE}, scope="{permission}"'
 
 
 def test_a_denial_that_names_nothing_has_no_scope() -> None:
     answer = deny(AccessRefused(Reason.NO_MATCHING_RULE, "No rule permits this request."))
-    assert "scope=" not in (challenge(answer) or "")
+    assert challenge(answer) == NO_SCOPE
     assert "required" not in json.loads(answer.body)
 
 
@@ -112,6 +120,12 @@ def test_every_denial_is_json_that_no_cache_keeps_and_no_header_of_it_is_an_iden
     assert json.loads(answer.body) == {"error": refused.reason, "message": "A sentence.", "request_id": "abc"}
     assert (answer.reason, answer.rule, answer.mode) == (refused.reason, "a-rule", Mode.ENFORCE)
     assert (answer.subject, answer.kid) == ("user-1", "key-1")
+
+
+def test_what_is_not_known_is_left_empty() -> None:
+    answer = deny(RequestRefused(Reason.PATH_AMBIGUOUS, "A sentence."))
+    assert (answer.rule, answer.mode, answer.subject, answer.kid) == ("", Mode.ENFORCE, "", "")
+    assert json.loads(answer.body)["request_id"] == ""
 
 
 def test_all_reasons_but_those_that_allow_are_refusals() -> None:

@@ -51,7 +51,12 @@ def test_an_absent_claim_is_an_absent_header_and_an_empty_list_an_empty_one() ->
         pytest.param("Åsa", "%C3%85sa", id="beyond ASCII"),
         pytest.param("a,b", "a%2Cb", id="a comma"),
         pytest.param("100%", "100%25", id="a percent sign"),
+        pytest.param("Ås:a/\"b\"", '%C3%85s:a/"b"', id="visible ASCII beside it"),
         pytest.param(" x ", "%20x%20", id="spaces at the ends"),
+        pytest.param("  ", "%20%20", id="only spaces"),
+        pytest.param([" a", "b "], "%20a,b%20", id="spaces at the ends of items"),
+        pytest.param("\u00a0x\u3000", "%C2%A0x%E3%80%80", id="other spaces at the ends"),
+        pytest.param("\U0001f600", "%F0%9F%98%80", id="a pair of surrogates, joined"),
         pytest.param('"quoted"', '"quoted"', id="quotes are visible ASCII"),
         pytest.param("!~", "!~", id="the ends of visible ASCII"),
         pytest.param("\u2028", "%E2%80%A8", id="a line separator of Unicode"),
@@ -73,7 +78,12 @@ def test_a_value_is_visible_ascii_and_says_the_same(value: object, header: str) 
     [
         pytest.param("a\r\nx-auth-roles: admin", id="CR LF"), pytest.param("a\x00", id="NUL"),
         pytest.param("\x7f", id="DEL"), pytest.param("\x85", id="a C1 control"),
-        pytest.param("\ud800", id="a surrogate"), pytest.param(["a\n"], id="a control in a list"),
+        pytest.param("\t", id="a tab"), pytest.param("x\t", id="a tab at the end"),
+        pytest.param("\ud800", id="a lone surrogate"), pytest.param("\udfff", id="a lone low surrogate"),
+        pytest.param("a\ud83db", id="a lone surrogate inside"), pytest.param(["a", "\udc00"], id="one in a list"),
+        pytest.param("\ude00\ud83d", id="surrogates the wrong way round"),
+        pytest.param("\ud83d\ude00", id="a pair of surrogates that nobody joined"),
+        pytest.param(["a\n"], id="a control in a list"),
         pytest.param([""], id="an empty item"),
         pytest.param(["a", 1], id="a mixed list"), pytest.param([["a"]], id="a nested list"),
         pytest.param({"a": 1}, id="an object"), pytest.param(1.5, id="a fraction"),
@@ -83,6 +93,7 @@ def test_what_no_header_can_carry_is_refused(value: object) -> None:
     with pytest.raises(TokenRefused) as refused:
         rendered(username=value)
     assert refused.value.reason is Reason.CLAIMS_INVALID
+    assert refused.value.message == "A claim of the token cannot be forwarded as a header."
 
 
 def test_what_is_too_large_is_refused_whole_and_not_cut_short() -> None:
@@ -92,6 +103,12 @@ def test_what_is_too_large_is_refused_whole_and_not_cut_short() -> None:
     with pytest.raises(AccessRefused) as refused:
         rendered(max_bytes=size - 1, permissions=payload)
     assert refused.value.reason is Reason.CLAIMS_TOO_LARGE
+    assert refused.value.message == "The token's claims are too large to be forwarded."
+
+
+def test_ten_thousand_permissions_are_all_rendered_where_there_is_room() -> None:
+    permissions = [f"permission:{number}" for number in range(10_000)]
+    assert rendered(max_bytes=1_000_000, permissions=permissions)["x-auth-permissions"].split(",") == permissions
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1)))

@@ -36,6 +36,16 @@ def test_every_other_spelling_is_refused(text: str) -> None:
         decode(text)
 
 
+@pytest.mark.parametrize(("text", "fault"), [
+    ("A", "the length or the last character is impossible"), ("Zh", "the length or the last character is impossible"),
+    ("Zm 9", "a character is outside the alphabet"),
+])  # fmt: skip
+def test_the_error_says_what_is_wrong_and_repeats_nothing(text: str, fault: str) -> None:
+    with pytest.raises(NotBase64Url) as caught:
+        decode(text)
+    assert str(caught.value) == fault
+
+
 @given(st.binary(max_size=64))
 def test_octets_come_back_from_their_one_spelling(octets: bytes) -> None:
     assert encode(octets) == urlsafe_b64encode(octets).rstrip(b"=").decode()

@@ -60,6 +60,14 @@ def test_a_required_claim_that_is_absent_is_refused(claim: str) -> None:
     assert refusal(**{claim: ABSENT}).reason is Reason.CLAIMS_INVALID
 
 
+@pytest.mark.parametrize(("claim", "value"), [
+    *((claim, ABSENT) for claim in ("iss", "aud", "exp", "sub")), *((claim, {}) for claim in sorted(RIGHT_TYPES)),
+])  # fmt: skip
+def test_the_refusal_names_the_claim(claim: str, value: object) -> None:
+    told = f"The access token's {claim} claim is absent or not what it must be."
+    assert refusal(**{claim: value}).message == told
+
+
 @pytest.mark.parametrize("claim", ["nbf", "iat", "jti", "permissions", "roles", "org_id", "username", "email"])
 def test_an_optional_claim_may_be_absent(claim: str) -> None:
     assert claim not in verify_claims(claims(**{claim: ABSENT}), RULES, NOW).payload
@@ -170,6 +178,16 @@ def test_a_time_that_is_none_is_refused(claim: str, value: float) -> None:
 
 def test_the_message_says_how_long_ago_it_expired() -> None:
     assert refusal(RULES, NOW + 0.9, exp=NOW - 42).message == "The access token expired 42 s ago."
+
+
+@pytest.mark.parametrize(("overrides", "message"), [
+    ({"iss": "other"}, "The access token was not issued by a trusted issuer."),
+    ({"aud": "other"}, "The access token is not meant for this service."),
+    ({"nbf": NOW + 99}, "The access token is not valid yet."),
+    ({"iat": NOW + 99}, "The access token was issued in the future."),
+])  # fmt: skip
+def test_the_client_reads_which_claim_does_not_fit(overrides: dict[str, object], message: str) -> None:
+    assert refusal(**overrides).message == message
 
 
 def test_a_fraction_of_the_last_second_is_not_shown_to_anybody() -> None:

@@ -29,12 +29,16 @@ MISSING = {
     "token in a query": [(":path", "/?access_token=a.b.c"), ("referer", "http://x/?access_token=a.b.c")],
     "underscore for hyphen": [("proxy_authorization", "Bearer a.b.c"), ("authorization_", "Bearer a.b.c")],
     "another header's name": [("proxy-authorization", "Bearer a.b.c")],
+    "another header's name, as long": [("if-none-match", "Bearer a.b.c")],
     "empty": [("authorization", "")],
     "scheme alone": [("authorization", "Bearer")],
     "scheme and spaces": [("authorization", "Bearer   ")],
     "no scheme": [("authorization", "a.b.c")],
     "Basic": [("authorization", "Basic dXNlcjpwYXNz")],
     "DPoP": [("authorization", "DPoP a.b.c")],
+    "Basic, with a word of ours": [("authorization", "Basic bearer")],
+    "Basic, then a scheme that ends like ours": [("authorization", "Basic dXNlcjpwYXNz, XBearer a.b.c")],
+    "Basic, then a no-break space": [("authorization", "Basic dXNlcjpwYXNz,\u00a0Bearer a.b.c")],
     "Digest, with commas of its own": [("authorization", 'Digest username="bearer", realm="x", uri="/"')],
     "scheme with a suffix": [("authorization", "Bearers a.b.c")],
     "scheme glued to the token": [("authorization", "Bearera.b.c")],
@@ -55,6 +59,8 @@ MULTIPLE = {
     "joined with an empty one": [("authorization", "Bearer a.b.c,")],
     "joined behind an empty one": [("authorization", ", Bearer a.b.c")],
     "joined behind Basic": [("authorization", "Basic dXNlcjpwYXNz, bearer a.b.c")],
+    "joined behind Basic without a space": [("authorization", "Basic dXNlcjpwYXNz,Bearer a.b.c")],
+    "joined behind Basic, with more spaces": [("authorization", "Basic dXNlcjpwYXNz,  Bearer   a.b.c")],
     "joined before Basic": [("authorization", "Bearer a.b.c, Basic dXNlcjpwYXNz")],
     "joined with tab": [("authorization", "Basic dXNlcjpwYXNz,\tBEARER a.b.c")],
     "two tokens in one": [("authorization", "Bearer a.b.c,d.e.f")],
@@ -78,6 +84,11 @@ def test_the_scheme_may_be_spelled_in_any_case_and_the_token_comes_out_as_it_is(
 
 def test_every_character_of_a_b64token_is_accepted() -> None:
     assert bearer_token([("authorization", f"Bearer {B64TOKEN}==")], 100) == f"{B64TOKEN}=="
+
+
+@pytest.mark.parametrize("character", B64TOKEN)
+def test_every_character_may_be_the_first(character: str) -> None:
+    assert bearer_token([("authorization", f"Bearer {character}")], MAX) == character
 
 
 @pytest.mark.parametrize("headers", MISSING.values(), ids=MISSING.keys())
@@ -110,6 +121,18 @@ def test_a_longer_token_is_too_large_whatever_else_is_wrong_with_it(token: str) 
     with pytest.raises(TokenRefused) as caught:
         bearer_token([("authorization", f"Bearer {token}")], MAX)
     assert caught.value.reason is Reason.TOKEN_TOO_LARGE
+
+
+@pytest.mark.parametrize(("credentials", "message"), [
+    ("", "An access token is required."),
+    ("Bearer a.b.c,d.e.f", "The request carries more than one credential."),
+    ("Bearer " + "a" * (MAX + 1), f"The access token is larger than {MAX} bytes."),
+    ("Bearer a.b.c!", "The access token contains characters that no token has."),
+])  # fmt: skip
+def test_the_client_reads_what_is_wrong(credentials: str, message: str) -> None:
+    with pytest.raises(Refused) as caught:
+        bearer_token([("authorization", credentials)], MAX)
+    assert caught.value.message == message
 
 
 @given(st.lists(st.tuples(st.sampled_from(["authorization", "Authorization", "cookie", ""]) | st.text(), st.text())))

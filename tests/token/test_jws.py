@@ -15,6 +15,7 @@ from authz_service.token.jws import (
     UnverifiedJws,
     VerificationKey,
     ec_key,
+    is_key_id,
     parse_compact,
     rsa_key,
 )
@@ -197,6 +198,11 @@ def test_a_key_id_is_only_compared(kid: str) -> None:
     assert parse_compact(with_header(kid=kid), RS256).kid == kid
 
 
+@pytest.mark.parametrize("name", ["", *BAD_KEY_IDS, None, 1, ["key-1"]])
+def test_what_is_no_key_id_of_a_token_is_none_of_a_key_either(name: object) -> None:
+    assert not is_key_id(name)
+
+
 @pytest.mark.parametrize("name", ["crit", "b64", "zip", "cty"])
 @pytest.mark.parametrize("value", [["exp"], ["b64"], [], "DEF", "JWT", True, False, None, {}])
 def test_a_header_that_asks_for_more_than_a_signature_is_refused(name: str, value: object) -> None:
@@ -219,6 +225,25 @@ def test_a_token_signed_by_the_key_that_it_brings_is_not_verified_by_ours() -> N
     evil = signing_key("evil")
     token = evil.sign(claims(), kid=KID, jwk=evil.jwk())
     assert not verification_key().verify(parse_compact(token, RS256))
+
+
+TOLD = {
+    "The access token is not a signed JWT.": "c0ffee",
+    "The access token is not encoded as base64url.": f"{GOOD}==",
+    "The access token is not made of JSON objects.": compact(compact_json(HEADER), b"[]", SIGNATURE),
+    "The access token's signature algorithm is not allowed.": with_header(alg="none"),
+    "The access token's header asks for what is not supported.": with_header(crit=["exp"]),
+    "This type of token is not accepted as an access token.": with_header(typ="JOSE"),
+    "The access token does not name its key.": with_header(kid=ABSENT),
+    "The access token does not name its key properly.": with_header(kid="a\nb"),
+}
+
+
+@pytest.mark.parametrize(("message", "token"), TOLD.items())
+def test_the_client_reads_what_is_wrong(message: str, token: str) -> None:
+    with pytest.raises(TokenRefused) as caught:
+        parse_compact(token, RS256)
+    assert caught.value.message == message
 
 
 # --- the signature -------------------------------------------------------------------------------------------------
@@ -292,8 +317,15 @@ def test_only_a_clear_yes_of_the_library_counts(signature: bytes) -> None:
 
 
 def test_a_point_off_the_curve_is_no_key() -> None:
-    with pytest.raises(UnusableKey):
+    with pytest.raises(UnusableKey) as caught:
         ec_key("ec", ALL, "P-256", bytes(32), bytes(32))
+    assert str(caught.value) == "the numbers are no public key"
+
+
+@pytest.mark.parametrize(("n", "e"), [(0, 65537), (MODULUS, 0), (0, 0)])
+def test_zero_makes_no_key(n: int, e: int) -> None:
+    with pytest.raises(UnusableKey):
+        rsa_key(KID, RS256, n, e)
 
 
 def test_a_key_shows_no_numbers() -> None:
@@ -304,6 +336,13 @@ def test_keys_of_the_same_numbers_have_the_same_thumbprint() -> None:
     assert verification_key().thumbprint == verification_key(frozenset({"RS512"})).thumbprint
     canonical = json.dumps(signing_key().numbers(), sort_keys=True, separators=(",", ":")).encode()
     assert verification_key().thumbprint == b64(hashlib.sha256(canonical).digest())
+
+
+def test_a_key_on_a_curve_has_the_thumbprint_of_its_numbers() -> None:
+    numbers = signing_key("ec", "ES256").numbers()
+    key = ec_key("ec", ALL, "P-256", decode(numbers["x"]), decode(numbers["y"]))
+    canonical = json.dumps(numbers, sort_keys=True, separators=(",", ":")).encode()
+    assert key.thumbprint == b64(hashlib.sha256(canonical).digest())
 
 
 THREE_PARTS = st.builds(compact, st.binary(), st.binary(), st.binary())

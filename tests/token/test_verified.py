@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,9 +27,8 @@ def filled(count: int, *, max_entries: int = 10, max_bytes: int = 1000, size: in
 
 def test_what_was_put_is_found_and_what_was_not_is_not() -> None:
     memory = filled(3)
-    assert memory.get(digest(1)) == Value()
-    assert memory.get(digest(7)) is None
-    assert (memory.hits, memory.misses) == (1, 1)
+    assert [memory.get(digest(number)) for number in (1, 2, 7, 8, 9)] == [Value(), Value(), None, None, None]
+    assert (memory.hits, memory.misses) == (2, 3)
 
 
 def test_it_never_holds_more_than_it_may() -> None:
@@ -41,6 +41,18 @@ def test_nor_more_bytes() -> None:
     memory = filled(1000, max_entries=1_000_000, max_bytes=100, size=7)
     assert memory.size <= 100
     assert memory.size == 7 * len(memory)
+
+
+@pytest.mark.parametrize("max_entries", range(2, 12))
+def test_it_holds_as_much_as_it_may_and_not_one_more(max_entries: int) -> None:
+    sizes = [len(filled(count, max_entries=max_entries)) for count in range(4 * max_entries)]
+    assert max(sizes) == max_entries // 2 * 2
+
+
+def test_a_generation_is_full_when_not_one_byte_is_left() -> None:
+    assert len(filled(4, max_bytes=100, size=25)) == 4
+    assert len(filled(5, max_bytes=100, size=25)) == 3
+    assert len(filled(1, max_bytes=100, size=50)) == 1
 
 
 def test_what_is_larger_than_a_generation_is_not_remembered() -> None:

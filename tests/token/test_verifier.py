@@ -19,6 +19,7 @@ class Keys:
 
     def __init__(self, sets: Mapping[str, bytes], algorithms: frozenset[str]) -> None:
         self._sets = {issuer: parse_key_set(document, algorithms).keys for issuer, document in sets.items()}
+        self.used: list[tuple[str, str]] = []
 
     def key(self, issuer: str, kid: str) -> VerificationKey:
         if kid not in self._sets[issuer]:
@@ -26,7 +27,7 @@ class Keys:
         return self._sets[issuer][kid]
 
     def mark_used(self, issuer: str, kid: str) -> None:
-        pass
+        self.used.append((issuer, kid))
 
 
 def verifier(
@@ -121,6 +122,33 @@ def test_a_well_signed_token_with_a_wrong_claim_is_refused(claim: dict[str, obje
     assert caught.value.reason is reason
 
 
+def test_a_key_is_marked_as_used_whenever_a_token_of_it_is_accepted_and_only_then() -> None:
+    keys = Keys({ISSUER: jwks(signing_key())}, frozenset({"RS256"}))
+    gate = TokenVerifier(keys, rules_for(ISSUER), frozenset({"RS256"}))
+    with pytest.raises(TokenRefused):
+        gate.verify(tokens.token(exp=0), NOW)
+    assert keys.used == []
+    accepted = gate.verify(tokens.token(), NOW)
+    assert keys.used == [(ISSUER, KID)]
+    assert gate.vouches(accepted, NOW)
+    assert not gate.vouches(accepted, accepted.claims.expires_at + 30)
+    assert keys.used == [(ISSUER, KID)] * 2
+
+
+RS512 = signing_key()._replace(algorithm="RS512").sign(claims())
+
+
+@pytest.mark.parametrize(("token", "message"), [
+    (tokens.token(iss=OTHER_ISSUER), "The access token was not issued by a trusted issuer."),
+    (RS512, "The access token's key is not for its algorithm."),
+    (signing_key("theirs")._replace(kid=KID).sign(claims()), "The access token's signature is not valid."),
+], ids=["issuer", "algorithm", "signature"])  # fmt: skip
+def test_the_client_reads_what_is_wrong(token: str, message: str) -> None:
+    with pytest.raises(TokenRefused) as caught:
+        verifier(ALL).verify(token, NOW)
+    assert caught.value.message == message
+
+
 class Counting(VerificationKey):
     """A key that counts how often it is asked."""
 
@@ -152,6 +180,13 @@ def test_a_bad_signature_that_is_sent_again_costs_no_verification() -> None:
             gate.verify(forged(), NOW)
         assert caught.value.reason is Reason.SIGNATURE_INVALID
     assert Counting.asked == 1
+
+
+def test_a_bad_signature_is_held_against_no_other_token() -> None:
+    gate = verifier()
+    with pytest.raises(TokenRefused):
+        gate.verify(forged(), NOW)
+    assert gate.verify(tokens.token(), NOW).kid == KID
 
 
 def test_the_memory_of_bad_signatures_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
