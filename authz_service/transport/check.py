@@ -29,9 +29,12 @@ TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 KNOWN = 1024
 """How many encoded parts are kept, of each kind; what clients choose can push out the others, and no more."""
 
-# Tags of CheckResponse's fields: number << 3 | 2 (length-delimited).
+# Tags of CheckResponse's fields, and of DeniedHttpResponse's: number << 3 | 2 (length-delimited).
 OK_RESPONSE = bytes([CheckResponse.OK_RESPONSE_FIELD_NUMBER << 3 | 2])
+DENIED_RESPONSE = bytes([CheckResponse.DENIED_RESPONSE_FIELD_NUMBER << 3 | 2])
+ERROR_RESPONSE = bytes([CheckResponse.ERROR_RESPONSE_FIELD_NUMBER << 3 | 2])
 DYNAMIC_METADATA = bytes([CheckResponse.DYNAMIC_METADATA_FIELD_NUMBER << 3 | 2])
+BODY = bytes([DeniedHttpResponse.BODY_FIELD_NUMBER << 3 | 2])
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -176,18 +179,29 @@ def _delimited(tag: bytes, message: bytes) -> bytes:
 
 
 def _write_deny(denial: Deny) -> bytes:
-    answer = CheckResponse()
-    if denial.status >= FIRST_SERVER_ERROR:
-        answer.status.code = CODES.get(denial.status, INTERNAL)
-        response = answer.error_response  # Envoy counts an error, not a denial
-    else:
-        answer.status.code = CODES.get(denial.status, PERMISSION_DENIED)
-        response = answer.denied_response
-    response.status.code = denial.status
-    response.body = denial.body.encode("utf-8", "backslashreplace").decode("utf-8")  # less lone surrogates
-    _set_headers(response, denial.headers)
+    """Put together like an allow: of a denial, too, little but the body is new each time."""
+    body = denial.body.encode("utf-8", "backslashreplace")  # less lone surrogates
+    response = _encode_refusal(denial.status, denial.headers) + _delimited(BODY, body)
     metadata = _encode_verdict(denial.reason, denial.rule, denial.mode) + _encode_who(denial.subject, denial.kid)
-    return answer.SerializeToString() + _delimited(DYNAMIC_METADATA, metadata)
+    is_error = denial.status >= FIRST_SERVER_ERROR  # Envoy counts an error, not a denial
+    field = _delimited(ERROR_RESPONSE if is_error else DENIED_RESPONSE, response)
+    return _encode_status(denial.status) + field + _delimited(DYNAMIC_METADATA, metadata)
+
+
+@lru_cache(KNOWN)
+def _encode_refusal(status: int, headers: Headers) -> bytes:
+    """``DeniedHttpResponse`` without its body."""
+    response = DeniedHttpResponse()
+    response.status.code = status
+    _set_headers(response, headers)
+    return response.SerializeToString()
+
+
+@lru_cache(KNOWN)
+def _encode_status(status: int) -> bytes:
+    """``google.rpc.Status``; whatever the status of a denial, never OK."""
+    other = INTERNAL if status >= FIRST_SERVER_ERROR else PERMISSION_DENIED
+    return CheckResponse(status=Status(code=CODES.get(status, other))).SerializeToString()
 
 
 def _set_headers(response: OkHttpResponse | DeniedHttpResponse, headers: Iterable[tuple[str, str]]) -> None:
