@@ -5,7 +5,9 @@ from collections.abc import Callable
 
 TICK_SECONDS = 0.01
 LATE_SECONDS = 0.02
-"""How long one turn of the event loop may last. What waits behind it has waited for the turn before as well."""
+"""How long a turn of the event loop may last that follows a long one: that is how it is when too much keeps coming."""
+BURST_SECONDS = 0.1
+"""How long any other turn may last: a burst, after a pause of the machine for instance, is served."""
 
 
 class OverloadGuard:
@@ -24,13 +26,19 @@ class OverloadGuard:
         self._worked = worked
         self._last_tick = float("inf")  # nobody is late before the first tick
         self._worked_then = 0.0
+        self._limit = BURST_SECONDS
         self._next: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Tick, on the running loop."""
-        self._last_tick = self._timer()
         self._worked_then = self._worked()
-        self._next = asyncio.get_running_loop().call_later(TICK_SECONDS, self.start)
+        self._tick()
+
+    def _tick(self) -> None:
+        worked = self._worked()
+        self._limit = LATE_SECONDS if worked - self._worked_then > LATE_SECONDS else BURST_SECONDS
+        self._last_tick, self._worked_then = self._timer(), worked
+        self._next = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
 
     def stop(self) -> None:
         """Tick no more."""
@@ -40,4 +48,4 @@ class OverloadGuard:
 
     def behind(self, now: float) -> bool:
         """Whether requests that are read now come too late to be decided."""
-        return now - self._last_tick > LATE_SECONDS and self._worked() - self._worked_then > LATE_SECONDS / 2
+        return now - self._last_tick > self._limit and self._worked() - self._worked_then > self._limit / 2
