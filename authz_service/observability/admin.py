@@ -67,7 +67,7 @@ class AdminServer:
     async def _readyz(self, _request: web.Request) -> web.Response:
         if self._subject.ready:
             return web.Response(text="ready\n")
-        return web.Response(status=503, text="not ready: no usable keys yet; see /status\n")
+        return web.Response(status=503, text="not ready: no usable keys, or no worker that answers; see /status\n")
 
     async def _metrics(self, _request: web.Request) -> web.Response:
         await self._update()

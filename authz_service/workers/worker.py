@@ -24,7 +24,7 @@ from authz_service.workers.link import Link, Message, key_state
 
 EXIT_REFUSED = 2
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("authz_service.workers.worker")  # where __name__ is __main__, and would tell nothing
 
 
 def main(arguments: list[str]) -> int:
