@@ -10,6 +10,7 @@ from authz_service import __version__
 from authz_service.commands.check_config import add_check_config
 from authz_service.commands.common import EXIT_OK, load, report
 from authz_service.commands.explain import add_explain
+from authz_service.commands.lint import add_lint
 from authz_service.errors import ConfigurationError
 
 DESCRIPTION = "External authorization for Envoy: verifies access tokens here, decides routes here, injects identity."
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_check_config(commands)
     add_explain(commands)
+    add_lint(commands)
     return parser
 
 
