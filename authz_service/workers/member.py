@@ -20,6 +20,8 @@ TELL_SECONDS = 1.0
 """How long a scrape waits for a worker; after that the figures are the last that it told."""
 MAX_SILENCES = 6
 """Questions in a row that a worker may leave unanswered before it is taken for dead."""
+MAX_SILENCES_AT_START = 24
+"""Libraries take long to load where the processor is rationed."""
 SETTLED_SECONDS = 10.0
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 10.0
@@ -119,9 +121,10 @@ class Member:
 
     def check(self) -> None:
         """Kill a worker that hangs: that has said nothing for many checks, each of them after :meth:`update`."""
-        self._silences = 0 if self._heard or not self.up else self._silences + 1
+        self._silences = 0 if self._heard or self._process is None else self._silences + 1
         self._heard = False
-        if self._silences >= MAX_SILENCES:
+        if self._silences >= (MAX_SILENCES if self.up else MAX_SILENCES_AT_START):
+            self._silences = 0
             log.error("the worker at %s does not answer its supervisor", self.address)
             self._signal(signal.SIGKILL)
 

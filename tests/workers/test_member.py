@@ -7,7 +7,13 @@ import pytest
 
 from authz_service.config import Address
 from authz_service.workers.link import Link, Message
-from authz_service.workers.member import LONGEST_DELAY_SECONDS, MAX_SILENCES, Member, respawn_delay
+from authz_service.workers.member import (
+    LONGEST_DELAY_SECONDS,
+    MAX_SILENCES,
+    MAX_SILENCES_AT_START,
+    Member,
+    respawn_delay,
+)
 
 
 class Host:
@@ -29,22 +35,28 @@ def test_one_that_ends_time_and_again_waits_longer_each_time_but_not_for_ever() 
     assert respawn_delay(10**9) == LONGEST_DELAY_SECONDS
 
 
-@pytest.mark.parametrize(("silent_checks", "killed"), [(MAX_SILENCES - 1, False), (MAX_SILENCES, True)])
-def test_one_that_is_silent_for_long_is_killed(
-    silent_checks: int, killed: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("up", "silent_checks", "killed"), [
+    (True, MAX_SILENCES - 1, False),
+    (True, MAX_SILENCES, True),
+    (False, MAX_SILENCES_AT_START - 1, False),
+    (False, MAX_SILENCES_AT_START, True),
+])  # fmt: skip
+def test_one_that_is_silent_for_long_is_killed_and_may_take_longer_to_begin(
+    up: bool, silent_checks: int, killed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     member, signals = Member(Address(path="/x"), Host(), asyncio.Event()), list[signal.Signals]()
     monkeypatch.setattr(member, "_signal", signals.append)
-    member.up = True
+    monkeypatch.setattr(member, "_process", object())
+    member.up = up
     for heard in (True, *[False] * (silent_checks - 1), True, *[False] * silent_checks):
         member._heard = heard
         member.check()
     assert signals == [signal.SIGKILL] * killed
 
 
-def test_one_that_has_not_come_up_yet_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_none_is_missed_while_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     member, signals = Member(Address(path="/x"), Host(), asyncio.Event()), list[signal.Signals]()
     monkeypatch.setattr(member, "_signal", signals.append)
-    for _ in range(2 * MAX_SILENCES):
+    for _ in range(2 * MAX_SILENCES_AT_START):
         member.check()
     assert signals == []
