@@ -99,10 +99,10 @@ class Member:
                 await self._ending.wait()
 
     def end(self, number: signal.Signals) -> None:
-        """Have it end by this signal, for good."""
-        self._end_by = number
+        """Have it end by this signal, for good; at once, if it does not answer anybody yet."""
+        self._end_by = number if self.up else signal.SIGKILL
         self._ending.set()
-        self._signal(number)
+        self._signal(self._end_by)
 
     def send(self, what: str, **content: Any) -> None:
         """Tell it something, if it is there."""
@@ -200,10 +200,12 @@ class Member:
 
 
 async def _spawn(sock: socket.socket) -> Process:
-    # The same modules as here, in the same order, and nothing of the directory that we happen to be in.
+    # The same modules as here, in the same order, and nothing of the directory that we happen to be in. A session of
+    # its own: what a terminal sends to all its processes is for the supervisor to pass on.
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     return await asyncio.create_subprocess_exec(
         sys.executable, "-P", "-m", WORKER, str(sock.fileno()), pass_fds=[sock.fileno()], env=environ, stdin=DEVNULL,
+        start_new_session=True,
     )  # fmt: skip
 
 
