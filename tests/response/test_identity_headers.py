@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from authz_service.errors import AccessRefused, Reason, TokenRefused
 from authz_service.model import Claims
-from authz_service.response.identity_headers import IdentityHeaders, is_identity_header
+from authz_service.response.identity_headers import CONTRACT_HEADER, IdentityHeaders, is_identity_header
 
 HEADERS = (
     ("sub", "x-auth-sub"), ("org_id", "x-auth-org-id"), ("roles", "x-auth-roles"),
@@ -130,6 +130,10 @@ def test_every_spelling_of_an_identity_header_is_known(name: str) -> None:
 )
 def test_other_headers_are_left_alone(name: str) -> None:
     assert not is_identity_header(name)
+
+
+def test_the_contract_is_the_first() -> None:
+    assert CONTRACT_HEADER == ("x-auth-contract", "1")
 
 
 def test_every_header_of_the_map_and_the_shadow_header_are_reserved() -> None:

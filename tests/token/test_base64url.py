@@ -36,6 +36,23 @@ def test_every_other_spelling_is_refused(text: str) -> None:
         decode(text)
 
 
+ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+
+@pytest.mark.parametrize(("beginning", "last"), [("A", ALPHABET[::16]), ("AA", ALPHABET[::4]), ("AAA", ALPHABET)])
+def test_the_last_character_has_no_bits_to_spare(beginning: str, last: str) -> None:
+    """RFC 4648 section 3.5."""
+    assert [character for character in ALPHABET if is_accepted(beginning + character)] == list(last)
+
+
+def is_accepted(text: str) -> bool:
+    try:
+        decode(text)
+    except NotBase64Url:
+        return False
+    return True
+
+
 @pytest.mark.parametrize(("text", "fault"), [
     ("A", "the length or the last character is impossible"), ("Zh", "the length or the last character is impossible"),
     ("Zm 9", "a character is outside the alphabet"),
