@@ -14,6 +14,7 @@ import subprocess
 import time
 from collections import deque
 from pathlib import Path
+from typing import Self
 
 from bench.load import START_SECONDS, Load
 from bench.machine import on_core
@@ -24,7 +25,7 @@ GOOD = b"HTTP/1.1 200 "
 
 
 class Generator:
-    """HTTP/1.1, one request at a time on each connection.
+    """HTTP/1.1, one request at a time on each connection; a context manager.
 
     :param answer_end: the last octets of each good answer.
     """
@@ -32,13 +33,22 @@ class Generator:
     def __init__(self, port: int, request: bytes, answer_end: bytes, connections: int) -> None:
         self._request = request
         self._answer_end = answer_end
-        self._idle: deque[socket.socket] = deque(_connect(port) for _ in range(connections))
+        self._connections = [_connect(port) for _ in range(connections)]
+        self._idle = deque(self._connections)
         self._busy: dict[int, tuple[socket.socket, float]] = {}
         self._epoll = select.epoll()
-        for connection in self._idle:
+        for connection in self._connections:
             self._epoll.register(connection, select.EPOLLIN)
         self.latencies: list[float] = []
         self.failed = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._epoll.close()
+        for connection in self._connections:
+            connection.close()
 
     def run(self, rate: float, seconds: float) -> None:
         """:raises ConnectionError: the other side closed a connection."""
@@ -59,10 +69,12 @@ class Generator:
         connection.sendall(self._request)
 
     def _receive(self, number: int) -> None:
+        if number not in self._busy:
+            raise ConnectionError("closed by the other side, or answered without being asked")
         connection, due = self._busy[number]
         answer = connection.recv(65536)
         if not answer:
-            raise ConnectionError("closed by the other side")
+            raise ConnectionError("closed by the other side instead of an answer")
         if not answer.endswith(self._answer_end):
             answer += _rest(connection, self._answer_end)
         if answer.startswith(GOOD):
@@ -108,9 +120,10 @@ def _main() -> None:
     parser.add_argument("connections", type=int)
     parser.add_argument("answer_end")
     given = parser.parse_args()
-    generator = Generator(given.port, given.request.read_bytes(), given.answer_end.encode(), given.connections)
     gc.disable()  # its pauses would be somebody else's latency
-    generator.run(given.rate, given.seconds)
+    request, answer_end = given.request.read_bytes(), given.answer_end.encode()
+    with Generator(given.port, request, answer_end, given.connections) as generator:
+        generator.run(given.rate, given.seconds)
     latencies = sorted(generator.latencies) or [0.0]
     print(json.dumps({
         "requests": len(generator.latencies) + generator.failed, "failed": generator.failed,
