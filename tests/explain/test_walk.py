@@ -95,14 +95,16 @@ def said(explanation: Explanation) -> str:
     return repr((explanation.steps, explanation.headers, explanation.target, explanation.decision))
 
 
+PATHS = (
+    "/healthz", "/groups", "/groups?access_token=a", "/orgs/org-1/x", "/orgs/org%2D1/x", "/orgs//x", "/trial",
+    "/share", "/anyone", "/nowhere", "/%67roups", "//groups", "/a;b", "/../groups", "*", "", "/groups#x", "/%zz",
+    "/orgs/caf%C3%A9/x", "/orgs/%2F/x", "/ä",
+)  # fmt: skip
+
 requests = st.builds(
     HttpRequest,
     st.sampled_from(["GET", "HEAD", "POST", "OPTIONS", "DELETE", "get", "CONNECT"]),
-    st.sampled_from([
-        "/healthz", "/groups", "/groups?access_token=a", "/orgs/org-1/x", "/orgs/org%2D1/x", "/orgs//x", "/trial",
-        "/share", "/anyone", "/nowhere", "/%67roups", "//groups", "/a;b", "/../groups", "*", "", "/groups#x", "/%zz",
-        "/orgs/caf%C3%A9/x", "/orgs/%2F/x", "/ä",
-    ]),
+    st.sampled_from(PATHS),
     st.sampled_from([HOST, f"{HOST}:443", "other.example.com", ""]),
     st.lists(st.one_of(
         st.sampled_from(TOKENS).map(lambda text: ("authorization", f"Bearer {text}")),
@@ -111,9 +113,8 @@ requests = st.builds(
 )  # fmt: skip
 
 
-@given(requests, st.booleans())
-def test_the_verdict_is_the_authorizers_and_the_steps_lead_to_it(request: HttpRequest, known: bool) -> None:
-    keys = KeySets(KEY_SET) if known else KeySets()
+def check_agreement(request: HttpRequest, keys: KeySets) -> None:
+    """The verdict is the authorizer's, and the steps lead to it."""
     verifier = TokenVerifier(keys, {issuer.issuer: issuer.rules for issuer in ISSUERS}, ALGORITHMS)
     service = Authorizer(COMPILED, verifier, LIMITS, lambda: NOW, encode_identity)
     explanation = explainer(keys).explain(request, after_refresh=True)
@@ -122,6 +123,19 @@ def test_the_verdict_is_the_authorizers_and_the_steps_lead_to_it(request: HttpRe
     refusals = [step.reason for step in explanation.steps if step.outcome is Outcome.REFUSED]
     permitted = decision.reason in {Reason.ALLOWED, Reason.PUBLIC, Reason.CORS_PREFLIGHT}
     assert refusals == ([] if permitted else [decision.reason])
+
+
+@given(requests, st.booleans())
+def test_an_explanation_agrees_with_the_service(request: HttpRequest, known: bool) -> None:
+    check_agreement(request, KeySets(KEY_SET) if known else KeySets())
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_it_agrees_about_each_kind_of_token_on_each_kind_of_path(path: str) -> None:
+    for text in TOKENS:
+        bearer = ("authorization", f"Bearer {text}")
+        check_agreement(HttpRequest("GET", path, HOST, (bearer,)), KeySets(KEY_SET))
+        check_agreement(HttpRequest("OPTIONS", path, HOST, (bearer, *PREFLIGHT)), KeySets(KEY_SET))
 
 
 @given(requests)
@@ -208,7 +222,9 @@ class TestWhy:
         assert "mallory" not in said(explanation)
 
     def test_an_unknown_key_tells_which_there_are(self) -> None:
-        refused = refusal(explained("/groups", token("key-9")))
+        explanation = explained("/groups", token("key-9"))
+        refused = refusal(explanation)
+        assert names(explanation)[-1] == "issuer"
         assert refused.details == ("in the key set: key-1", "skipped there: key-2 (use_not_sig)")
 
     def test_an_algorithm_tells_what_is_allowed(self) -> None:
@@ -225,6 +241,18 @@ class TestWhy:
         assert (explanation.decision.mode, refusal(explanation).reason) == (Mode.SHADOW, Reason.ROLE_DENIED)
         assert dict(explanation.headers)["x-auth-shadow"] == "would-deny; reason=role_denied"
         assert explanation.steps[-1].text == "shadow: let through all the same, with x-auth-shadow"
+
+    @pytest.mark.parametrize(("headers", "step"), [(PREFLIGHT, Outcome.PASSED), ((), Outcome.NOTED)])
+    def test_a_preflight_that_passes_is_told_from_one_that_does_not(
+        self, headers: tuple[tuple[str, str], ...], step: Outcome
+    ) -> None:
+        explanation = explained("/orgs/a/b", None, *headers, method="OPTIONS")
+        assert [found.outcome for found in explanation.steps if found.name == "preflight"] == [step]
+
+    def test_claims_that_no_header_can_carry_are_refused_behind_the_requirement(self) -> None:
+        explanation = explained("/groups", token(username="u" * 400))
+        assert names(explanation)[-1] == "requirement"
+        assert (refusal(explanation).name, refusal(explanation).reason) == ("identity", Reason.CLAIMS_TOO_LARGE)
 
     def test_what_a_terminal_would_obey_is_escaped(self) -> None:
         explanation = explained("/groups", token(nickname="\x1b[31m\u202e"))

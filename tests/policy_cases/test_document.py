@@ -67,6 +67,12 @@ def test_all_mistakes_are_told_at_once() -> None:
     assert len(told) == 4, told
 
 
+def test_what_the_yaml_reader_told_is_not_told_again() -> None:
+    told = problems("version: 1\ncases:\n  - {name: one, request: {path: &p /a}, expect: *p}\n")
+    assert told == tuple(f"line 3, column {at}: anchors and aliases are not allowed; write the value out"
+                         for at in (33, 49))  # fmt: skip
+
+
 def test_a_name_belongs_to_one_case() -> None:
     (told,) = problems(f"version: 1\ncases:\n  - {{{GOOD}}}\n  - {{{GOOD}}}\n")
     assert told == "line 4: the name 'one' is that of line 3 already"
