@@ -45,12 +45,13 @@ class Checks:
     :param keys: whom it trusts; ``signing_key()`` if nobody is named.
     """
 
-    def __init__(self, policy: str, keys: FixedKeys | None = None) -> None:
+    def __init__(self, policy: str, keys: FixedKeys | None = None, *, max_token_bytes: int = 8192) -> None:
         self.keys = keys or FixedKeys(signing_key())
         self.metrics = Metrics()
         rules = {ISSUER: ClaimRules(ISSUER, frozenset({AUDIENCE}), leeway_seconds=30)}
         verifier = TokenVerifier(self.keys, rules, ALGORITHMS)
-        authorizer = Authorizer(parse_policy(policy), verifier, Limits(), lambda: NOW, encode_identity)
+        limits = Limits(max_token_bytes=max_token_bytes)
+        authorizer = Authorizer(parse_policy(policy), verifier, limits, lambda: NOW, encode_identity)
         self.service = CheckService(authorizer, self.keys, self.metrics, timer=lambda: 0.0)
 
     def check(self, message: bytes) -> Answer:
