@@ -26,7 +26,7 @@ def plot(samples: Samples, path: Path) -> bool:
         axes.text(total, place, f" {total:.0f}", va="center")
     axes.set_xlabel("processor time of one request, µs (32 connections)")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="lower right", frameon=False)
+    axes.legend(loc="upper right", frameon=False)
     figure.savefig(path, metadata={"Date": None})
     return True
 
