@@ -165,11 +165,14 @@ class Peer(asyncio.Protocol):
         if fault is not None:
             log.warning("connection ended: %s (%s)", fault.message, fault.code.name)
             self._loop.call_later(LINGER_SECONDS, self._transport.abort)
-        if self._transport.can_write_eof():
+        if not self._transport.can_write_eof():
+            self._transport.close()
+            return
+        try:
             self._transport.write_eof()
             self._transport.resume_reading()
-        else:
-            self._transport.close()
+        except OSError:  # the peer was quicker: the socket is not connected any more
+            self._transport.abort()
 
     def begin_drain(self) -> None:
         """First GOAWAY."""

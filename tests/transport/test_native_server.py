@@ -6,6 +6,7 @@ import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from errno import ENOTCONN
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -369,6 +370,30 @@ async def test_one_read_of_many_calls_with_large_answers_is_answered_at_the_pace
     assert answered == 1001
     assert most < native_peer.WRITE_BUFFER_BYTES + (native_peer.OUTPUT_PIECES + 2) * 10_100
     assert pipe.reading
+
+
+class Unplugged(Pipe):
+    """The other end is gone already, and the socket knows it."""
+
+    aborted = False
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        raise OSError(ENOTCONN, "Transport endpoint is not connected")
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+async def test_peer_that_is_gone_before_the_goodbye_troubles_nobody() -> None:
+    peer = native_peer.Peer({}, lambda _: True, lambda _: None)
+    pipe = Unplugged(peer)
+    peer.data_received(HELLO)
+    peer.begin_drain()
+    peer.end_drain()
+    assert pipe.aborted
 
 
 async def test_peer_that_reads_nothing_for_long_is_let_go() -> None:
