@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
-from authz_service.authorizer import Authorizer, Limits
+from authz_service.authorizer import Authorizer
 from authz_service.config import Address, Config
 from authz_service.errors import ConfigurationError
 from authz_service.issuers import trusted_issuers
 from authz_service.keys.rings import KeyRings
+from authz_service.limits import limits
 from authz_service.observability.metrics import Metrics, TimedVerifier
 from authz_service.policy.loader import Policy
 from authz_service.token.verifier import TokenVerifier
@@ -54,7 +55,7 @@ class DecisionServer:
         metrics.watch_keys(keys)
         self._verifier = TokenVerifier(keys, {}, frozenset(config.algorithms))
         timed = TimedVerifier(self._verifier, metrics, time.perf_counter)
-        self._authorizer = Authorizer(policy, timed, _limits(config), time.time, encode_identity)
+        self._authorizer = Authorizer(policy, timed, limits(config), time.time, encode_identity)
         self.use(policy)
         metrics.watch_cache(self._authorizer.remembered)
         self._overload = OverloadGuard(time.perf_counter, time.thread_time)
@@ -143,10 +144,3 @@ def _transport(config: Config, check: CheckService, *, reflection: bool) -> Tran
     from authz_service.transport.grpcio_server import GrpcioServer  # noqa: PLC0415
 
     return GrpcioServer(check, config.listen, reflection=reflection)
-
-
-def _limits(config: Config) -> Limits:
-    return Limits(
-        config.max_token_bytes, config.max_injected_bytes, config.forward_authorization, config.token_cache_entries,
-        config.token_cache_bytes,
-    )  # fmt: skip

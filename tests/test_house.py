@@ -17,7 +17,7 @@ FLOORS = (
     ("config",),
     ("caller", "issuers", "policy_file"),
     ("authorizer",),
-    ("keys",),
+    ("limits", "keys"),
     ("observability",),
     ("transport",),
     ("decision_server",),

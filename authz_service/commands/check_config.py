@@ -9,13 +9,13 @@ from authz_service.commands.common import (
     EXIT_BAD_CONFIGURATION,
     EXIT_FAILED,
     EXIT_OK,
-    limits,
     load,
     print_json,
     read_text,
 )
 from authz_service.config import Config
 from authz_service.errors import ConfigurationError
+from authz_service.limits import limits
 from authz_service.policy.loader import Policy, policy_json_schema
 
 if TYPE_CHECKING:

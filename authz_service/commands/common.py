@@ -5,7 +5,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from authz_service.authorizer import Limits
 from authz_service.config import Config, load_config
 from authz_service.errors import ConfigurationError
 from authz_service.policy.loader import Policy
@@ -40,11 +39,6 @@ def load(environ: Mapping[str, str], policy_path: str | None = None) -> tuple[Co
 def policy_path_of(environ: Mapping[str, str]) -> str:
     """Where the environment says that the policy is, whatever else is wrong with it."""
     return environ.get("AUTHZ_POLICY_FILE") or str(Config.model_fields["policy_file"].default)
-
-
-def limits(config: Config) -> Limits:
-    """As the service has them; one decision needs no memory of tokens."""
-    return Limits(config.max_token_bytes, config.max_injected_bytes, config.forward_authorization)
 
 
 def read_bytes(path: str) -> bytes:

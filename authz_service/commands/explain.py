@@ -14,7 +14,6 @@ from authz_service.commands.common import (
     EXIT_FAILED,
     EXIT_OK,
     MAX_FILE_BYTES,
-    limits,
     load,
     print_json,
     read_bytes,
@@ -26,6 +25,7 @@ from authz_service.explain.step import Outcome, Step
 from authz_service.explain.walk import Explainer, Explanation
 from authz_service.issuers import TrustedIssuer, trusted_issuers
 from authz_service.keys.jwk import KeySet, parse_key_set
+from authz_service.limits import limits
 from authz_service.model import Allow, Deny, HttpRequest
 
 FEW = 8

@@ -3,15 +3,14 @@
 So the same token is made on each run, and the inputs in ``corpus/`` can carry one without keeping a secret.
 """
 
-from collections.abc import Mapping
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from authz_service.errors import Refused, UnknownKeyId
+from authz_service.errors import Refused
 from authz_service.keys.jwk import parse_key_set
 from authz_service.token.claims import ClaimRules
-from authz_service.token.jws import VerificationKey
 from authz_service.token.verifier import KeySource, TokenVerifier
+from tests.support.static_keys import StaticKeys
 from tests.support.tokens import AUDIENCE, ISSUER, NOW, SigningKey, jwks
 
 ALGORITHMS = frozenset({"RS256"})
@@ -32,22 +31,6 @@ CLAIMS = {
 }  # fmt: skip
 GOOD_TOKEN = KEY.sign(CLAIMS)
 """The only token that :func:`verifier` accepts: whatever else it accepts is forged."""
-
-
-class StaticKeys:
-    """Keys that never change; a :class:`KeySource`."""
-
-    def __init__(self, keys: Mapping[str, VerificationKey]) -> None:
-        self._keys = keys
-
-    def key(self, issuer: str, kid: str) -> VerificationKey:
-        """:raises UnknownKeyId: for all others."""
-        if kid not in self._keys:
-            raise UnknownKeyId(issuer, kid)
-        return self._keys[kid]
-
-    def mark_used(self, issuer: str, kid: str) -> None:
-        """Nobody asks."""
 
 
 def verifier(keys: KeySource | None = None) -> TokenVerifier:

@@ -17,8 +17,8 @@ from joserfc.jwt import decode as joserfc_decode
 from authz_service.errors import TokenRefused, UnknownKeyId
 from authz_service.keys.jwk import parse_key_set
 from authz_service.token.claims import ClaimRules
-from authz_service.token.jws import VerificationKey
 from authz_service.token.verifier import TokenVerifier
+from tests.support.static_keys import StaticKeys
 from tests.support.tokens import ABSENT, AUDIENCE, ISSUER, NOW, SigningKey, claims, compact_json, jwks, signing_key
 
 LEEWAY = 30
@@ -26,21 +26,8 @@ ALGORITHMS = ("RS256", "ES256")
 KEYS = {"RS256": signing_key(), "ES256": signing_key("ec", "ES256")}
 
 
-class Keys:
-    def __init__(self, keys: Mapping[str, VerificationKey]) -> None:
-        self._keys = keys
-
-    def key(self, issuer: str, kid: str) -> VerificationKey:
-        if kid not in self._keys:
-            raise UnknownKeyId(issuer, kid)
-        return self._keys[kid]
-
-    def mark_used(self, issuer: str, kid: str) -> None:
-        pass
-
-
 VERIFIER = TokenVerifier(
-    Keys(parse_key_set(jwks(*KEYS.values()), frozenset(ALGORITHMS)).keys),
+    StaticKeys(parse_key_set(jwks(*KEYS.values()), frozenset(ALGORITHMS)).keys),
     {ISSUER: ClaimRules(ISSUER, frozenset({AUDIENCE}), LEEWAY)}, frozenset(ALGORITHMS),
 )  # fmt: skip
 

@@ -1,6 +1,5 @@
 """What holds for every token: a change of anything in it is seen, and nothing in it breaks the verifier."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -11,9 +10,9 @@ from authz_service.errors import Refused, RequestRefused, TokenRefused, UnknownK
 from authz_service.keys.jwk import parse_key_set
 from authz_service.token.claims import ClaimRules
 from authz_service.token.extractor import bearer_token
-from authz_service.token.jws import VerificationKey
 from authz_service.token.verifier import TokenVerifier
 from tests.support import tokens
+from tests.support.static_keys import StaticKeys
 from tests.support.tokens import AUDIENCE, ISSUER, NOW, claims, compact_json, jwks, signing_key
 
 ALGORITHMS = frozenset({"RS256", "ES256"})
@@ -22,21 +21,8 @@ GOOD = tokens.token()
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 
-class Keys:
-    def __init__(self, keys: Mapping[str, VerificationKey]) -> None:
-        self._keys = keys
-
-    def key(self, issuer: str, kid: str) -> VerificationKey:
-        if kid not in self._keys:
-            raise UnknownKeyId(issuer, kid)
-        return self._keys[kid]
-
-    def mark_used(self, issuer: str, kid: str) -> None:
-        pass
-
-
 VERIFIER = TokenVerifier(
-    Keys(parse_key_set(jwks(KEY, EC), ALGORITHMS).keys),
+    StaticKeys(parse_key_set(jwks(KEY, EC), ALGORITHMS).keys),
     {ISSUER: ClaimRules(ISSUER, frozenset({AUDIENCE}), leeway_seconds=30)}, ALGORITHMS,
 )  # fmt: skip
 

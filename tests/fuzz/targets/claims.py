@@ -14,7 +14,8 @@ from authz_service.policy.loader import DEFAULT_IDENTITY_HEADERS
 from authz_service.policy.requirement import Requirement
 from authz_service.response.identity_headers import IdentityHeaders
 from authz_service.token.jws import VerificationKey
-from tests.fuzz.issuer import ALGORITHMS, KEY, StaticKeys, assert_plain, verifier
+from tests.fuzz.issuer import ALGORITHMS, KEY, assert_plain, verifier
+from tests.support.static_keys import StaticKeys
 from tests.support.tokens import AUDIENCE, ISSUER, NOW, compact
 
 MAX_LENGTH = 4096

@@ -1,0 +1,12 @@
+"""The sizes of the configuration, as decisions want them: the same for the service and for whoever explains it."""
+
+from authz_service.authorizer import Limits
+from authz_service.config import Config
+
+
+def limits(config: Config) -> Limits:
+    """What the configuration says about sizes and forwarding."""
+    return Limits(
+        config.max_token_bytes, config.max_injected_bytes, config.forward_authorization, config.token_cache_entries,
+        config.token_cache_bytes,
+    )  # fmt: skip
