@@ -19,7 +19,7 @@ from authz_service.policy.path import split_target
 from authz_service.policy.rollout import effective_mode
 from authz_service.policy.routes import Match, Rule
 from authz_service.response.challenge import deny
-from authz_service.response.identity_headers import CONTRACT_HEADER, SHADOW_HEADER, is_identity_header
+from authz_service.response.identity_headers import EVERY_ALLOW, SHADOW_HEADER, identity_headers_in
 from authz_service.token.extractor import authorization, bearer_token
 from authz_service.token.verified import VerifiedTokens
 from authz_service.token.verifier import VerifiedToken
@@ -146,11 +146,11 @@ class Authorizer:
     ) -> Allow:
         """Every allow sets the contract header and removes each identity header that it does not set."""
         identity = identity or self._introduction.nobody
-        spoofed = [name.lower() for name, _ in request.headers if is_identity_header(name)]
+        spoofed = identity_headers_in(request.headers)
         remove = identity.unspoken if not spoofed and not shadow else self._unspoken(identity, spoofed, shadow)
         rule, caller = findings.rule, findings.caller
         return Allow(
-            reason, rule.name if rule else "", self._mode(findings), (CONTRACT_HEADER, *shadow), remove, len(spoofed),
+            reason, rule.name if rule else "", self._mode(findings), EVERY_ALLOW + shadow, remove, len(spoofed),
             caller.claims.subject if caller else "", caller.token.kid if caller else "", identity,
         )  # fmt: skip
 

@@ -68,7 +68,7 @@ class Introduction:
         )  # fmt: skip
         self._always_removed = () if forward_authorization else ("authorization",)
         self._sets: _Shared[frozenset[str]] = _Shared()
-        self._names: _Shared[tuple[str, ...]] = _Shared()
+        self._unspoken_by: dict[tuple[str, ...], tuple[str, ...]] = {}
         self.says = (policy.identity_headers, policy.issuers, self._compared)
         """Callers who were made by another introduction that says the same are as good."""
         self.reserved = self._identity_headers | {CONTRACT_HEADER[0]}
@@ -87,15 +87,20 @@ class Introduction:
             encoded, metadata = self._encode(headers, token.claims.subject, token.kid)
         except Refused as refused:
             return refused
-        return Identity(self._unspoken(tuple(name for name, _ in headers)), encoded, metadata)
+        return Identity(self._unspoken(tuple([name for name, _ in headers])), encoded, metadata)
 
     def _unspoken(self, spoken: tuple[str, ...]) -> tuple[str, ...]:
-        names = {*self._identity_headers, *self._always_removed}.difference(spoken)
-        return self._names.one(tuple(sorted(names)))
+        """One object for all who speak the same names: there are few combinations, each is worked out once."""
+        unspoken = self._unspoken_by.get(spoken)
+        if unspoken is None:
+            unspoken = tuple(sorted({*self._identity_headers, *self._always_removed}.difference(spoken)))
+            if len(self._unspoken_by) < MAX_SHARED:
+                self._unspoken_by[spoken] = unspoken
+        return unspoken
 
     def _what_matters(self, claims: Claims) -> Claims:
         """The payload less what no rule compares; many callers have the same permissions, so they share one set."""
-        payload = {name: value for name, value in claims.payload.items() if name in self._compared}
+        payload = {name: claims.payload[name] for name in self._compared if name in claims.payload}
         return Claims(
             claims.issuer, claims.subject, claims.expires_at, self._sets.one(claims.permissions),
             self._sets.one(claims.roles), MappingProxyType(payload),

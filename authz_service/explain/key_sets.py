@@ -31,6 +31,10 @@ class KeySets:
     def mark_used(self, issuer: str, kid: str) -> None:
         """Nobody asks."""
 
+    def vouches(self, issuer: str, key: VerificationKey, now: float) -> bool:  # noqa: ARG002
+        """Nothing is remembered from one decision to the next."""
+        return False
+
     def of(self, issuer: str) -> KeySet | None:
         """What is known of this issuer."""
         return self._of.get(issuer, self._of_everybody)

@@ -105,6 +105,11 @@ class KeyRings:
         """A token was accepted by this key."""
         self._ring(issuer).mark_used(kid)
 
+    def vouches(self, issuer: str, key: VerificationKey, now: float) -> bool:
+        """See :meth:`KeyRing.vouches`; an issuer that has left has no keys."""
+        ring = self._rings.get(issuer)
+        return ring is not None and ring.vouches(key, now)
+
     async def refresh_for_unknown_kid(self, issuer: str, kid: str) -> None:
         """See :meth:`KeyRing.refresh_for_unknown_kid`; other issuers are not asked, nor one that has just left."""
         ring = self._rings.get(issuer)

@@ -106,6 +106,19 @@ class ServedKeys:
         if kid in self._keys:
             self._last_used[kid] = self._wall_clock()
 
+    def vouches(self, key: VerificationKey, now: float) -> bool:
+        """Whether this very key is in the current set; then it counts as used, at this Unix time.
+
+        :raises Unavailable: as :meth:`key`. Asked for each request, so all is done here.
+        """
+        if self._monotonic() >= self._usable_until:
+            raise self._unavailable()
+        if self._keys.get(key.kid) is not key:
+            return False
+        self._hits += 1
+        self._last_used[key.kid] = now
+        return True
+
     def used_elsewhere(self, kid: str, at: float) -> None:
         """Another process, with the same keys, accepted a token by this key; ``at`` in Unix seconds."""
         if kid in self._keys:

@@ -37,9 +37,11 @@ class Requirement:
 
         :raises AccessRefused: ``permission_denied``, ``role_denied`` or ``param_mismatch``, the first of them.
         """
-        if not _has(claims.permissions, self.all_permissions, self.any_permission):
+        granted, anything = claims.permissions, self.any_permission
+        if not self.all_permissions <= granted or (anything is not None and anything.isdisjoint(granted)):
             raise self._permission_denied()
-        if not _has(claims.roles, self.all_roles, self.any_role):
+        held, anything = claims.roles, self.any_role
+        if not self.all_roles <= held or (anything is not None and anything.isdisjoint(held)):
             raise self._role_denied()
         pairs = self.claim_equals_param
         if not pairs or all(_equals(claims.payload.get(claim), params.get(name)) for claim, name in pairs):
@@ -59,10 +61,6 @@ class Requirement:
     def _mismatch(self) -> str:
         pairs = (f"the path's {name} must equal the token's {claim}" for claim, name in self.claim_equals_param)
         return f"Here {' and '.join(pairs)}."
-
-
-def _has(granted: frozenset[str], everything: frozenset[str], anything: frozenset[str] | None) -> bool:
-    return everything <= granted and (anything is None or not anything.isdisjoint(granted))
 
 
 def _equals(claim: object, param: str | None) -> bool:

@@ -4,7 +4,7 @@ The claims that this service decides by are judged here: their presence, their t
 become headers, and what a header can carry, is known to :mod:`authz_service.response.identity_headers` alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn
 
@@ -13,6 +13,10 @@ from authz_service.model import Claims
 
 LATEST_NUMERIC_DATE = 2**53
 """Beyond it the numbers of JSON are not the same everywhere (RFC 8259 section 6)."""
+
+
+_TEXT_ONLY = frozenset({str})
+_BEGINS = (("nbf", "is not valid yet"), ("iat", "was issued in the future"))
 
 
 class ClaimRules(NamedTuple):
@@ -42,7 +46,7 @@ def verify_claims(payload: Mapping[str, Any], rules: ClaimRules, now: float) -> 
     """
     if _text(payload, "iss") != rules.issuer:
         raise TokenRefused(Reason.ISSUER_MISMATCH, "The access token was not issued by a trusted issuer.")
-    if _audiences(payload).isdisjoint(rules.audiences):
+    if rules.audiences.isdisjoint(_audiences(payload)):
         raise TokenRefused(Reason.AUDIENCE_MISMATCH, "The access token is not meant for this service.")
     expires_at = _check_times(payload, rules.leeway_seconds, now)
     subject = _text(payload, "sub")
@@ -60,7 +64,7 @@ def _check_times(payload: Mapping[str, Any], leeway: float, now: float) -> float
         _invalid("exp")
     if now >= expires_at + leeway:  # "on or after", RFC 7519 section 4.1.4
         raise TokenRefused(Reason.TOKEN_EXPIRED, f"The access token expired {int(now - expires_at)} s ago.")
-    for name, begins in (("nbf", "is not valid yet"), ("iat", "was issued in the future")):
+    for name, begins in _BEGINS:
         begins_at = _numeric_date(payload, name)
         if begins_at is not None and now < begins_at - leeway:
             raise TokenRefused(Reason.TOKEN_NOT_YET_VALID, f"The access token {begins}.")
@@ -77,17 +81,17 @@ def _numeric_date(payload: Mapping[str, Any], name: str) -> float | None:
     return value
 
 
-def _audiences(payload: Mapping[str, Any]) -> frozenset[str]:
+def _audiences(payload: Mapping[str, Any]) -> Collection[str]:
     """RFC 7519 section 4.1.3: one string, or an array of them."""
     if isinstance(payload.get("aud"), str):
-        return frozenset({_text(payload, "aud")})
+        return (_text(payload, "aud"),)
     return _texts(payload, "aud") or _invalid("aud")
 
 
 def _texts(payload: Mapping[str, Any], name: str) -> frozenset[str]:
     """An array of strings; absent is empty. A single string is no array: nothing is searched for in it."""
     values = payload.get(name, [])
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+    if not isinstance(values, list) or not _TEXT_ONLY.issuperset(map(type, values)):
         _invalid(name)
     return frozenset(values)
 

@@ -7,6 +7,7 @@ to be read, is read here.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha256
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -20,6 +21,9 @@ from authz_service.token.strict_json import NotStrictJson, parse_object
 
 MAX_KID_LENGTH = 256
 """Characters."""
+KNOWN_HEADERS = 1024
+KNOWN_HEADER_LENGTH = 512
+"""An issuer writes the same header into each token. As many are kept, none of them longer: half a megabyte at most."""
 
 # RFC 7518 section 3.1, less what is symmetric and what python-jose does not support.
 RSA_ALGORITHMS = frozenset({"RS256", "RS384", "RS512"})
@@ -88,7 +92,8 @@ def parse_compact(token: str, algorithms: frozenset[str]) -> UnverifiedJws:
     if len(parts) != 3:  # noqa: PLR2004 - five would be a JWE, RFC 7516 section 7.1
         raise _malformed("The access token is not a signed JWT.")
     encoded_header, encoded_payload, encoded_signature = parts
-    algorithm, kid = _read_header(_json_object(encoded_header), algorithms)
+    read_header = _known_header if len(encoded_header) <= KNOWN_HEADER_LENGTH else _read_header
+    algorithm, kid = read_header(encoded_header, algorithms)
     payload = _json_object(encoded_payload)
     signing_input = token[: len(encoded_header) + 1 + len(encoded_payload)].encode("ascii")
     return UnverifiedJws(algorithm, kid, payload, signing_input, _octets(encoded_signature))
@@ -99,7 +104,9 @@ def is_key_id(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= MAX_KID_LENGTH and value.isprintable()
 
 
-def _read_header(header: Mapping[str, Any], algorithms: frozenset[str]) -> tuple[str, str]:
+def _read_header(encoded: str, algorithms: frozenset[str]) -> tuple[str, str]:
+    """``alg`` and ``kid``."""
+    header = _json_object(encoded)
     algorithm = header.get("alg")
     if not isinstance(algorithm, str) or algorithm not in algorithms:
         raise AlgorithmNotAllowed(algorithm, "The access token's signature algorithm is not allowed.")
@@ -113,6 +120,9 @@ def _read_header(header: Mapping[str, Any], algorithms: frozenset[str]) -> tuple
     if not is_key_id(kid):
         raise _malformed("The access token does not name its key properly.")
     return algorithm, kid
+
+
+_known_header = lru_cache(KNOWN_HEADERS)(_read_header)
 
 
 def _is_access_token_type(typ: object) -> bool:

@@ -17,6 +17,7 @@ _ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _ONE_KIND_OF_BRACKET = bytes.maketrans(b"{}", b"[]")
 _ONE_KIND_OF_DIGIT = bytes.maketrans(b"123456789", b"000000000")
 _TOO_MANY_DIGITS = b"0" * (MAX_DIGITS + 1)
+_WHITESPACE = " \t\n\r"
 
 
 class NotStrictJson(ValueError):
@@ -27,8 +28,8 @@ def parse_object(octets: bytes) -> dict[str, Any]:
     """A JSON object in UTF-8 without BOM; :raises NotStrictJson: for everything else."""
     try:
         _check_bounds(octets)
-        value = _DECODER.decode(octets.decode("utf-8"))
-        if b"\\u" in octets:
+        value = _read(octets.decode("utf-8").strip(_WHITESPACE))
+        if b"\\" in octets and b"\\u" in octets:
             # "\ud800" is how a surrogate without its half gets in; no UTF-8 can carry it out again.
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except NotStrictJson:
@@ -42,10 +43,20 @@ def parse_object(octets: bytes) -> dict[str, Any]:
     return value
 
 
+def _read(text: str) -> Any:
+    """What JSONDecoder.decode does, less its regular expressions for white space."""
+    value, end = _DECODER.raw_decode(text)
+    if end != len(text):
+        raise NotStrictJson("it is not JSON")
+    return value
+
+
 def _check_bounds(octets: bytes) -> None:
     """Bound what the parser will do. Exact for JSON; what is none may be refused here or by the parser."""
     few_brackets = octets.count(b"[") + octets.count(b"{") <= MAX_DEPTH
-    if few_brackets and _TOO_MANY_DIGITS not in octets.translate(_ONE_KIND_OF_DIGIT):
+    if few_brackets and (
+        len(octets) <= MAX_DIGITS or _TOO_MANY_DIGITS not in octets.translate(_ONE_KIND_OF_DIGIT)
+    ):  # fmt: skip
         return
     outside_strings = b"".join(octets.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
     if _TOO_MANY_DIGITS in outside_strings.translate(_ONE_KIND_OF_DIGIT):

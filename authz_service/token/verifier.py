@@ -28,6 +28,13 @@ class KeySource(Protocol):
         """A token was accepted by this key."""
         ...
 
+    def vouches(self, issuer: str, key: VerificationKey, now: float) -> bool:
+        """Whether this very key is still in the issuer's set; then it is marked as used, at this Unix time.
+
+        :raises Unavailable: as :meth:`key`.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class VerifiedToken:
@@ -90,25 +97,24 @@ class TokenVerifier:
         Its issuer is one of ours, its key is in the set, and it has not expired.
 
         :raises Unavailable: as :meth:`verify`.
-        :raises UnknownKeyId: as :meth:`verify`.
         """
-        issuer = token.claims.issuer
-        rules = self._issuers.get(issuer)
-        if rules is None or self._keys.key(issuer, token.key.kid) is not token.key:
+        claims = token.claims
+        rules = self._issuers.get(claims.issuer)
+        if rules is None or now >= claims.expires_at + rules.leeway_seconds:
             return False
-        if now >= token.claims.expires_at + rules.leeway_seconds:
-            return False
-        self._keys.mark_used(issuer, token.key.kid)
-        return True
+        return self._keys.vouches(claims.issuer, token.key, now)
 
     def _signed(self, token: str, unverified: UnverifiedJws, key: VerificationKey) -> bool:
         """A signature that was bad once is bad: sent again, it costs a digest instead of a verification."""
-        digest = sha256(token.encode()).digest()
-        if self._forgeries.get(digest) is key:
+        if self._forgeries and self._forgeries.get(_digest(token)) is key:
             return False
         if key.verify(unverified):
             return True
         if len(self._forgeries) >= MAX_FORGERIES:
             self._forgeries.clear()
-        self._forgeries[digest] = key
+        self._forgeries[_digest(token)] = key
         return False
+
+
+def _digest(token: str) -> bytes:
+    return sha256(token.encode()).digest()

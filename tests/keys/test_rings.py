@@ -150,6 +150,14 @@ class TestIssuers:
             w.rings.mark_used(B, "a")
             assert (w.ring(A).last_used("a"), w.ring(B).last_used("a")) == (None, NOW)
 
+    async def test_a_key_vouches_for_its_own_issuer_alone_and_not_once_that_has_left(self) -> None:
+        async with world(trusted(A), trusted(B)) as w:
+            key = w.rings.key(A, "a")
+            assert w.rings.vouches(A, key, NOW)
+            assert not w.rings.vouches(B, key, NOW)
+            w.rings.use([trusted(B)])
+            assert not w.rings.vouches(A, key, NOW)
+
 
 class TestChange:
     async def test_a_new_issuer_gets_its_keys_and_who_stays_keeps_them(self) -> None:

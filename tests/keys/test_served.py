@@ -115,6 +115,30 @@ class TestReplacement:
         assert served._serve(key_set(signing_key("a")._replace(algorithm="RS512"), algorithms=both), clock.now) == {"a"}
 
 
+class TestVouching:
+    """For a token that was verified before, the key that did it is asked for, not its id."""
+
+    def test_a_key_of_the_set_vouches_and_counts_as_used(self, served: ServedKeys, clock: Clock) -> None:
+        served._serve(key_set(signing_key("a")), clock.now)
+        assert served.vouches(served.key("a"), NOW + 7)
+        assert served.last_used("a") == NOW + 7
+
+    def test_a_key_that_was_removed_or_replaced_does_not(self, served: ServedKeys, clock: Clock) -> None:
+        served._serve(key_set(signing_key("a"), signing_key("b")), clock.now)
+        removed, replaced = served.key("a"), served.key("b")
+        served._serve(key_set(signing_key("other")._replace(kid="b")), clock.now)
+        assert not served.vouches(removed, NOW)
+        assert not served.vouches(replaced, NOW)
+        assert served.last_used("b") is None
+
+    def test_none_does_beyond_the_greatest_age(self, served: ServedKeys, clock: Clock) -> None:
+        served._serve(key_set(signing_key("a")), clock.now)
+        key = served.key("a")
+        clock.now += MAX_STALE
+        with pytest.raises(Unavailable):
+            served.vouches(key, NOW)
+
+
 class TestLastUse:
     def test_it_is_told_by_the_wall_clock(self, served: ServedKeys, clock: Clock) -> None:
         served._serve(key_set(signing_key("a")), clock.now)

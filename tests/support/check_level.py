@@ -34,6 +34,10 @@ class FixedKeys:
     def mark_used(self, issuer: str, kid: str) -> None:
         """See :class:`authz_service.token.verifier.KeySource`."""
 
+    def vouches(self, issuer: str, key: VerificationKey, now: float) -> bool:
+        """See :class:`authz_service.token.verifier.KeySource`."""
+        return self._keys.get(key.kid) is key
+
     async def refresh_for_unknown_kid(self, issuer: str, kid: str) -> None:
         """See :class:`authz_service.transport.check_service.KeyRefresher`."""
         self.refreshes.append((issuer, kid))
