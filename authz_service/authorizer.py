@@ -13,7 +13,7 @@ from authz_service.errors import (
     TokenRefused,
     UnknownKeyId,
 )
-from authz_service.model import Allow, Decision, Deny, HttpRequest, Identity, Mode
+from authz_service.model import Allow, Claims, Decision, Deny, HttpRequest, Identity, Mode
 from authz_service.policy.loader import Policy
 from authz_service.policy.path import split_target
 from authz_service.policy.rollout import effective_mode
@@ -21,6 +21,7 @@ from authz_service.policy.routes import Match, Rule
 from authz_service.response.challenge import deny
 from authz_service.response.identity_headers import EVERY_ALLOW, SHADOW_HEADER, identity_headers_in
 from authz_service.token.extractor import authorization, bearer_token
+from authz_service.token.jws import VerificationKey
 from authz_service.token.verified import VerifiedTokens
 from authz_service.token.verifier import VerifiedToken
 
@@ -29,7 +30,7 @@ class Verifier(Protocol):
     """Turns a bearer token into a verified one; see :class:`authz_service.token.verifier.TokenVerifier`."""
 
     def verify(self, token: str, now: float) -> VerifiedToken: ...  # noqa: D102
-    def vouches(self, token: VerifiedToken, now: float) -> bool: ...  # noqa: D102
+    def vouches(self, claims: Claims, key: VerificationKey, now: float) -> bool: ...  # noqa: D102
 
 
 class Limits(NamedTuple):
@@ -126,7 +127,7 @@ class Authorizer:
         digest = _digest(authorization(headers))
         caller = self.remembered.get(digest) if digest else None
         if caller is not None:
-            if self._verifier.vouches(caller.token, now):
+            if self._verifier.vouches(caller.claims, caller.key, now):
                 return caller
             self.remembered.forget(digest)
         token = bearer_token(headers, self._limits.max_token_bytes)
@@ -151,7 +152,7 @@ class Authorizer:
         rule, caller = findings.rule, findings.caller
         return Allow(
             reason, rule.name if rule else "", self._mode(findings), EVERY_ALLOW + shadow, remove, len(spoofed),
-            caller.claims.subject if caller else "", caller.token.kid if caller else "", identity,
+            caller.claims if caller else None, caller.key.kid if caller else "", identity,
         )  # fmt: skip
 
     def _unspoken(self, identity: Identity, spoofed: list[str], shadow: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
@@ -167,7 +168,7 @@ class Authorizer:
         rule, caller = findings.rule, findings.caller
         return deny(
             refused, rule=rule.name if rule else "", mode=Mode.ENFORCE, request_id=request.request_id,
-            subject=caller.claims.subject if caller else "", kid=caller.token.kid if caller else "",
+            claims=caller.claims if caller else None, kid=caller.key.kid if caller else "",
         )  # fmt: skip
 
     def _introduce(self, policy: Policy) -> Introduction:

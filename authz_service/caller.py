@@ -9,6 +9,7 @@ from authz_service.errors import Refused
 from authz_service.model import Claims, Identity
 from authz_service.policy.loader import Policy
 from authz_service.response.identity_headers import CONTRACT_HEADER, IdentityHeaders
+from authz_service.token.jws import VerificationKey
 from authz_service.token.verifier import VerifiedToken
 
 Headers = tuple[tuple[str, str], ...]
@@ -27,14 +28,11 @@ T = TypeVar("T")
 class Caller:
     """One token's bearer."""
 
-    token: VerifiedToken
-    """Its claims hold what decisions need, and of the payload nothing else."""
+    claims: Claims
+    """What decisions need, and of the payload nothing else."""
+    key: VerificationKey
+    """Who vouches for that."""
     _identity: Identity | Refused
-
-    @property
-    def claims(self) -> Claims:
-        """What the token says."""
-        return self.token.claims
 
     def identity(self) -> Identity:
         """How the bearer is announced; :raises Refused: when no header can carry that."""
@@ -78,8 +76,7 @@ class Introduction:
 
     def of(self, token: VerifiedToken) -> Caller:
         """The bearer of this token."""
-        kept = VerifiedToken(self._what_matters(token.claims), token.key, token.algorithm)
-        return Caller(kept, self._identity(token))
+        return Caller(self._what_matters(token.claims), token.key, self._identity(token))
 
     def _identity(self, token: VerifiedToken) -> Identity | Refused:
         try:

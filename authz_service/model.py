@@ -81,9 +81,15 @@ class Allow(NamedTuple):
     remove_headers: tuple[str, ...] = ()
     spoofed_headers: int = 0
     """How many ``x-auth-*`` headers the client sent."""
-    subject: str = ""
+    claims: Claims | None = None
+    """What the caller's token says, as far as the policy may ask; None: no token was accepted."""
     kid: str = ""
     identity: Identity = Identity()
+
+    @property
+    def subject(self) -> str:
+        """Who calls; empty: nobody that is known."""
+        return self.claims.subject if self.claims else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,8 @@ class Deny:
     status: int
     headers: tuple[tuple[str, str], ...]
     body: str
-    subject: str = ""
+    claims: Claims | None = None
+    """As of :class:`Allow`."""
     kid: str = ""
 
     def __post_init__(self) -> None:
@@ -104,6 +111,11 @@ class Deny:
             raise ValueError(f"a denial cannot have status {self.status}")
         if not self.body:
             raise ValueError("a denial explains itself")
+
+    @property
+    def subject(self) -> str:
+        """Who calls; empty: nobody that is known."""
+        return self.claims.subject if self.claims else ""
 
 
 Decision = Allow | Deny

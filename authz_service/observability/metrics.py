@@ -15,7 +15,8 @@ from prometheus_client.registry import Collector
 
 from authz_service.errors import AlgorithmNotAllowed, Reason, TokenRefused
 from authz_service.keys.jwk import KeySet
-from authz_service.model import Allow, Decision, Mode
+from authz_service.model import Allow, Claims, Decision, Mode
+from authz_service.token.jws import VerificationKey
 from authz_service.token.verifier import VerifiedToken
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -33,7 +34,7 @@ class Verifier(Protocol):
     """What :class:`TimedVerifier` wraps."""
 
     def verify(self, token: str, now: float) -> VerifiedToken: ...  # noqa: D102
-    def vouches(self, token: VerifiedToken, now: float) -> bool: ...  # noqa: D102
+    def vouches(self, claims: Claims, key: VerificationKey, now: float) -> bool: ...  # noqa: D102
 
 
 class CacheFigures(Protocol):

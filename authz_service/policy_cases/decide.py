@@ -12,7 +12,7 @@ from authz_service.authorizer import Authorizer, Limits
 from authz_service.caller import Headers
 from authz_service.errors import Reason, TokenRefused
 from authz_service.issuers import TrustedIssuer
-from authz_service.model import Allow, Decision, HttpRequest
+from authz_service.model import Allow, Claims, Decision, HttpRequest
 from authz_service.policy.loader import Policy
 from authz_service.policy_cases.document import ALLOW, Case, Cases
 from authz_service.token.claims import unverified_issuer, verify_claims
@@ -80,7 +80,7 @@ class _StandIn:
             raise TokenRefused(Reason.ISSUER_MISMATCH, "The access token was not issued by a trusted issuer.")
         return VerifiedToken(verify_claims(payload, rules, now), self._key, "")
 
-    def vouches(self, _token: VerifiedToken, _now: float) -> bool:
+    def vouches(self, _claims: Claims, _key: VerificationKey, _now: float) -> bool:
         """Never: each case is decided on its own."""
         return False
 

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from authz_service.errors import AccessRefused, Reason, Refused, TokenRefused, Unavailable
-from authz_service.model import Deny, Mode
+from authz_service.model import Claims, Deny, Mode
 
 REALM = "chat-api"
 MAX_REQUEST_ID_LENGTH = 128
@@ -25,13 +25,13 @@ def deny(
     rule: str = "",
     mode: Mode = Mode.ENFORCE,
     request_id: str = "",
-    subject: str = "",
+    claims: Claims | None = None,
     kid: str = "",
 ) -> Deny:
     """Render a refusal; nothing that the client sent, but a plain request id in the body, is repeated."""
     return Deny(
         reason=refused.reason, rule=rule, mode=mode, status=refused.status, headers=_headers(refused),
-        body=_body(refused, request_id), subject=subject, kid=kid,
+        body=_body(refused, request_id), claims=claims, kid=kid,
     )  # fmt: skip
 
 

@@ -91,18 +91,17 @@ class TokenVerifier:
         self._keys.mark_used(issuer, key.kid)
         return VerifiedToken(claims, key, unverified.algorithm)
 
-    def vouches(self, token: VerifiedToken, now: float) -> bool:
+    def vouches(self, claims: Claims, key: VerificationKey, now: float) -> bool:
         """Whether a token that was verified before would be again.
 
         Its issuer is one of ours, its key is in the set, and it has not expired.
 
         :raises Unavailable: as :meth:`verify`.
         """
-        claims = token.claims
         rules = self._issuers.get(claims.issuer)
         if rules is None or now >= claims.expires_at + rules.leeway_seconds:
             return False
-        return self._keys.vouches(claims.issuer, token.key, now)
+        return self._keys.vouches(claims.issuer, key, now)
 
     def _signed(self, token: str, unverified: UnverifiedJws, key: VerificationKey) -> bool:
         """A signature that was bad once is bad: sent again, it costs a digest instead of a verification."""

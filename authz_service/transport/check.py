@@ -110,7 +110,7 @@ def _defect(decision: Decision) -> Deny:
     """Made of constants, so it can always be written."""
     return deny(
         InternalError(Reason.INTERNAL_ERROR, "Internal error."), rule=decision.rule, mode=decision.mode,
-        subject=decision.subject, kid=decision.kid,
+        claims=decision.claims, kid=decision.kid,
     )  # fmt: skip
 
 

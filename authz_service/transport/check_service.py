@@ -1,7 +1,7 @@
 """``bytes -> bytes``: one Check call, the same for every transport."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
 from authz_service.authorizer import Authorizer
@@ -27,6 +27,12 @@ class KeyRefresher(Protocol):
         ...
 
 
+class Witness(Protocol):
+    """Who is told of each decision, once it is written and counted. Must be quick: it stands in the request's path."""
+
+    def saw(self, request: HttpRequest, decision: Decision, /) -> None: ...  # noqa: D102
+
+
 def _never_behind(_now: float) -> bool:
     return False
 
@@ -36,17 +42,19 @@ class CheckService:
 
     :param timer: monotonic seconds, for the duration metric.
     :param behind: whether a request that is read at this time comes too late; then it costs nothing but a refusal.
+    :param witnesses: told of each decision about a request that could be read.
     """
 
     def __init__(
         self, authorizer: Authorizer, refresher: KeyRefresher, metrics: Metrics, timer: Callable[[], float],
-        behind: Callable[[float], bool] = _never_behind,
+        behind: Callable[[float], bool] = _never_behind, *, witnesses: Iterable[Witness] = (),
     ) -> None:  # fmt: skip
         self._authorizer = authorizer
         self._refresher = refresher
         self._metrics = metrics
         self._timer = timer
         self._behind = behind
+        self._witnesses = tuple(witnesses)
 
     def check(self, message: bytes) -> bytes | Awaitable[bytes]:
         """Decide at once; only a token with an unknown key id makes the caller wait."""
@@ -54,6 +62,7 @@ class CheckService:
         if self._behind(started):
             self._metrics.decided(OVERLOADED, 0.0)
             return OVERLOADED_ANSWER
+        request = None
         try:
             request = read_check_request(message)
             try:
@@ -64,7 +73,7 @@ class CheckService:
             decision = deny(refused)
         except Exception:  # noqa: BLE001 - see _defect
             decision = self._defect()
-        return self._answer(decision, started)
+        return self._answer(request, decision, started)
 
     async def _check_again(self, request: HttpRequest, unknown: UnknownKeyId, started: float) -> bytes:
         try:
@@ -72,12 +81,21 @@ class CheckService:
             decision = self._authorizer.authorize(request, after_refresh=True)
         except Exception:  # noqa: BLE001 - see _defect
             decision = self._defect()
-        return self._answer(decision, started)
+        return self._answer(request, decision, started)
 
-    def _answer(self, decision: Decision, started: float) -> bytes:
+    def _answer(self, request: HttpRequest | None, decision: Decision, started: float) -> bytes:
         answer = write_check_response(decision)
         self._metrics.decided(decision, self._timer() - started)
+        if self._witnesses and request is not None:
+            self._tell(request, decision)
         return answer
+
+    def _tell(self, request: HttpRequest, decision: Decision) -> None:
+        for witness in self._witnesses:
+            try:
+                witness.saw(request, decision)
+            except Exception:  # whatever it does, the answer stands
+                log.exception("A witness of decisions broke. This is a defect: please report this line.")
 
     @staticmethod
     def _defect() -> Decision:

@@ -6,8 +6,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from authz_service.errors import AlgorithmNotAllowed, Reason, TokenRefused
-from authz_service.model import Allow, Deny, Mode
+from authz_service.model import Allow, Claims, Deny, Mode
 from authz_service.observability.metrics import Metrics, TimedVerifier
+from authz_service.token.jws import VerificationKey
 from authz_service.token.verifier import VerifiedToken
 
 
@@ -98,7 +99,7 @@ def test_verification_is_timed_also_when_it_refuses() -> None:
         def verify(self, _token: str, _now: float) -> VerifiedToken:
             raise TokenRefused(Reason.TOKEN_MALFORMED, "A sentence.")
 
-        def vouches(self, _token: VerifiedToken, _now: float) -> bool:
+        def vouches(self, _claims: Claims, _key: VerificationKey, _now: float) -> bool:
             return False
 
     with pytest.raises(TokenRefused):
@@ -114,7 +115,7 @@ def test_a_token_of_the_old_algorithm_is_counted_under_its_name_and_others_under
         def verify(self, _token: str, _now: float) -> VerifiedToken:
             raise AlgorithmNotAllowed(next(named), "A sentence.")
 
-        def vouches(self, _token: VerifiedToken, _now: float) -> bool:
+        def vouches(self, _claims: Claims, _key: VerificationKey, _now: float) -> bool:
             return False
 
     for _ in range(4):

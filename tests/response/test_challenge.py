@@ -17,6 +17,7 @@ from authz_service.errors import (
 )
 from authz_service.model import Deny, Mode
 from authz_service.response.challenge import deny
+from tests.support.tokens import claims_of
 
 NO_SCOPE = (
     'Bearer realm="chat-api", error="insufficient_scope", '
@@ -111,7 +112,7 @@ def test_a_defect_is_a_500_without_a_challenge() -> None:
 
 @pytest.mark.parametrize("refused", every_refusal(), ids=lambda refused: refused.reason)
 def test_every_denial_is_json_that_no_cache_keeps_and_no_header_of_it_is_an_identity(refused: Refused) -> None:
-    answer = deny(refused, rule="a-rule", request_id="abc", subject="user-1", kid="key-1")
+    answer = deny(refused, rule="a-rule", request_id="abc", claims=claims_of("user-1"), kid="key-1")
     headers = dict(answer.headers)
     assert headers["content-type"] == "application/json"
     assert headers["cache-control"] == "no-store"

@@ -1,6 +1,6 @@
 """The Check level: ``bytes -> bytes`` with the real rooms behind it; only the keys are fixed and the clock stands."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from authz_service.authorizer import Authorizer, Limits
 from authz_service.errors import UnknownKeyId
@@ -11,7 +11,7 @@ from authz_service.token.claims import ClaimRules
 from authz_service.token.jws import VerificationKey
 from authz_service.token.verifier import TokenVerifier
 from authz_service.transport.check import encode_identity
-from authz_service.transport.check_service import CheckService
+from authz_service.transport.check_service import CheckService, Witness
 from tests.support.check_requests import Answer, read_answer
 from tests.support.tokens import AUDIENCE, ISSUER, NOW, SigningKey, jwks, signing_key
 
@@ -49,14 +49,19 @@ class Checks:
     :param keys: whom it trusts; ``signing_key()`` if nobody is named.
     """
 
-    def __init__(self, policy: str, keys: FixedKeys | None = None, *, max_token_bytes: int = 8192) -> None:
+    def __init__(
+        self, policy: str, keys: FixedKeys | None = None, *, max_token_bytes: int = 8192,
+        witnesses: Iterable[Witness] = (),
+    ) -> None:  # fmt: skip
         self.keys = keys or FixedKeys(signing_key())
         self.metrics = Metrics()
         rules = {ISSUER: ClaimRules(ISSUER, frozenset({AUDIENCE}), leeway_seconds=30)}
         verifier = TokenVerifier(self.keys, rules, ALGORITHMS)
         limits = Limits(max_token_bytes=max_token_bytes)
         authorizer = Authorizer(parse_policy(policy), verifier, limits, lambda: NOW, encode_identity)
-        self.service = CheckService(authorizer, self.keys, self.metrics, timer=lambda: 0.0)
+        self.service = CheckService(
+            authorizer, self.keys, self.metrics, timer=lambda: 0.0, witnesses=witnesses
+        )
 
     def check(self, message: bytes) -> Answer:
         """What Envoy reads in the answer to a Check that needs no refresh."""

@@ -7,12 +7,15 @@ import json
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from authz_service.model import Claims
 
 ISSUER = "http://auth-api:8000"
 AUDIENCE = "chat-api"
@@ -107,6 +110,11 @@ def claims(**overrides: object) -> dict[str, Any]:
         "username": "ada", "email": "ada@example.com",
     }  # fmt: skip
     return _overridden(good, overrides)
+
+
+def claims_of(subject: str) -> Claims:
+    """What was verified of a caller who has nothing but a name."""
+    return Claims(ISSUER, subject, NOW + LIFETIME_SECONDS, frozenset(), frozenset(), MappingProxyType({}))
 
 
 def token(kid: str = KID, /, **overrides: object) -> str:

@@ -85,9 +85,9 @@ def rules_for(*issuers: str) -> dict[str, ClaimRules]:
 def test_an_issuer_that_is_trusted_no_more_is_so_at_once_for_new_and_for_verified_tokens() -> None:
     both = verifier(sets={ISSUER: jwks(signing_key()), OTHER_ISSUER: jwks(signing_key("theirs"))})
     verified = both.verify(tokens.token(), NOW)
-    assert both.vouches(verified, NOW)
+    assert both.vouches(verified.claims, verified.key, NOW)
     both.use(rules_for(OTHER_ISSUER))
-    assert not both.vouches(verified, NOW)
+    assert not both.vouches(verified.claims, verified.key, NOW)
     with pytest.raises(TokenRefused) as caught:
         both.verify(tokens.token(), NOW)
     assert caught.value.reason is Reason.ISSUER_MISMATCH
@@ -136,8 +136,8 @@ def test_a_key_is_marked_as_used_whenever_a_token_of_it_is_accepted_and_only_the
     assert keys.used == []
     accepted = gate.verify(tokens.token(), NOW)
     assert keys.used == [(ISSUER, KID)]
-    assert gate.vouches(accepted, NOW)
-    assert not gate.vouches(accepted, accepted.claims.expires_at + 30)
+    assert gate.vouches(accepted.claims, accepted.key, NOW)
+    assert not gate.vouches(accepted.claims, accepted.key, accepted.claims.expires_at + 30)
     assert keys.used == [(ISSUER, KID)] * 2
 
 
@@ -219,24 +219,24 @@ class TestVouching:
     def test_it_vouches_while_the_key_is_there_and_the_token_has_not_expired(self) -> None:
         gate = verifier()
         accepted = gate.verify(tokens.token(), NOW)
-        assert gate.vouches(accepted, accepted.claims.expires_at + 29)
+        assert gate.vouches(accepted.claims, accepted.key, accepted.claims.expires_at + 29)
 
     def test_it_does_not_from_the_moment_of_expiry_on(self) -> None:
         gate = verifier()
         accepted = gate.verify(tokens.token(), NOW)
-        assert not gate.vouches(accepted, accepted.claims.expires_at + 30)
+        assert not gate.vouches(accepted.claims, accepted.key, accepted.claims.expires_at + 30)
 
     def test_it_does_not_for_a_key_that_was_replaced(self) -> None:
         gate = verifier()
         accepted = gate.verify(tokens.token(), NOW)
         gate._keys = Keys({ISSUER: jwks(signing_key("new")._replace(kid=KID))}, frozenset({"RS256"}))
-        assert not gate.vouches(accepted, NOW)
+        assert not gate.vouches(accepted.claims, accepted.key, NOW)
 
     def test_it_does_not_for_a_key_that_is_gone(self) -> None:
         gate = verifier()
         accepted = gate.verify(tokens.token(), NOW)
         gate._keys = Keys({ISSUER: jwks(signing_key("new"))}, frozenset({"RS256"}))
-        assert not gate.vouches(accepted, NOW)
+        assert not gate.vouches(accepted.claims, accepted.key, NOW)
 
     def test_keys_that_are_not_to_be_had_are_an_outage(self) -> None:
         class Nothing(Keys):
@@ -247,4 +247,4 @@ class TestVouching:
         accepted = gate.verify(tokens.token(), NOW)
         gate._keys = Nothing({}, frozenset())
         with pytest.raises(Unavailable):
-            gate.vouches(accepted, NOW)
+            gate.vouches(accepted.claims, accepted.key, NOW)

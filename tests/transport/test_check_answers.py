@@ -20,6 +20,7 @@ from authz_service.model import Allow, Decision, Deny, Identity, Mode
 from authz_service.response.challenge import deny
 from authz_service.transport.check import encode_identity, write_check_response
 from tests.support.check_requests import CORE, Answer, decode, http_response, message, read_answer
+from tests.support.tokens import claims_of
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=20)
 """Control characters and lone surrogates included."""
@@ -106,7 +107,7 @@ def test_each_header_replaces_the_one_that_is_there_even_with_nothing(decision: 
 @pytest.mark.parametrize("mode", Mode)
 @pytest.mark.parametrize("decide", [allow, denial])
 def test_the_metadata_says_why(decide: Any, mode: Mode) -> None:
-    decision = decide(reason=Reason.ROLE_DENIED, rule="admin", mode=mode, subject="Zoë", kid="k-1")
+    decision = decide(reason=Reason.ROLE_DENIED, rule="admin", mode=mode, claims=claims_of("Zoë"), kid="k-1")
     assert answer(decision).metadata == {
         "reason": "role_denied", "rule": "admin", "sub": "Zoë", "kid": "k-1", "mode": mode.value,
     }  # fmt: skip
@@ -118,7 +119,7 @@ def test_the_metadata_names_its_five_fields_even_when_nothing_is_known() -> None
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("field", ["subject", "rule", "kid"])
+@pytest.mark.parametrize("field", ["claims", "rule", "kid"])
 @pytest.mark.parametrize(("text", "shown"), [
     ("a\r\nb", r"a\r\nb"),
     ("a\ud800b", r"a\ud800b"),
@@ -127,7 +128,8 @@ def test_the_metadata_names_its_five_fields_even_when_nothing_is_known() -> None
     ("a\x00b", r"a\x00b"),
 ])  # fmt: skip
 def test_no_metadata_can_forge_log_lines(field: str, text: str, shown: str) -> None:
-    assert answer(allow(**{field: text})).metadata["sub" if field == "subject" else field] == shown
+    value = claims_of(text) if field == "claims" else text
+    assert answer(allow(**{field: value})).metadata["sub" if field == "claims" else field] == shown
 
 
 UNWRITABLE_VALUES = {
@@ -164,7 +166,7 @@ def test_a_name_that_no_header_can_have_needs_no_removal(name: str) -> None:
 
 
 def test_a_defect_still_says_whose_request_it_was() -> None:
-    read = answer(allow(set_headers=(("x-a", "\n"),), mode=Mode.SHADOW, subject="u-1", kid="k-1"))
+    read = answer(allow(set_headers=(("x-a", "\n"),), mode=Mode.SHADOW, claims=claims_of("u-1"), kid="k-1"))
     assert read.metadata == {
         "reason": "internal_error", "rule": "list-groups", "sub": "u-1", "kid": "k-1", "mode": "shadow",
     }  # fmt: skip
@@ -186,7 +188,7 @@ def test_a_body_with_a_lone_surrogate_is_sent_escaped() -> None:
 PAIRS = st.lists(st.tuples(TOKENS | ANY_TEXT, VALUES | ANY_TEXT), max_size=3).map(tuple)
 NAMES = st.lists(TOKENS | ANY_TEXT, max_size=3).map(tuple)
 WHY: dict[str, Any] = {"reason": st.sampled_from(Reason), "mode": st.sampled_from(Mode)}
-WHY |= dict.fromkeys(("rule", "subject", "kid"), ANY_TEXT)
+WHY |= {"rule": ANY_TEXT, "kid": ANY_TEXT, "claims": st.none() | ANY_TEXT.filter(bool).map(claims_of)}
 ALLOWS = st.builds(Allow, **WHY, set_headers=PAIRS, remove_headers=NAMES, identity=st.just(Identity()))
 DECISIONS = ALLOWS | st.builds(
     Deny, **WHY, status=st.integers(400, 599), headers=PAIRS, body=ANY_TEXT.filter(bool)

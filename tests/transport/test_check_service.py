@@ -1,0 +1,67 @@
+"""Whoever wants to know of decisions is told of each one, and has no say in it."""
+
+import pytest
+
+from authz_service.errors import Reason
+from authz_service.model import Decision, HttpRequest
+from tests.support.check_level import Checks
+from tests.support.check_requests import check_request
+from tests.support.tokens import ISSUER, token
+
+POLICY = """
+version: 1
+rules:
+  - {name: public, match: {path: /healthz, methods: [GET]}, public: true}
+  - {name: protected, match: {path: /groups, methods: [GET]}, require: {authenticated: true}}
+"""
+
+
+class Seen:
+    """What a witness was told."""
+
+    def __init__(self) -> None:
+        self.decisions: list[tuple[str, Decision]] = []
+
+    def saw(self, request: HttpRequest, decision: Decision) -> None:
+        self.decisions.append((request.path, decision))
+
+
+class Breaking:
+    def saw(self, request: HttpRequest, decision: Decision) -> None:
+        raise RuntimeError("a defect of a witness")
+
+
+def bearer(text: str) -> bytes:
+    return check_request(path="/groups", headers=[("authorization", f"Bearer {text}")])
+
+
+async def test_a_witness_sees_each_decision_with_what_the_token_says() -> None:
+    seen = Seen()
+    checks = Checks(POLICY, witnesses=[seen])
+    for message in (check_request(path="/healthz"), bearer(token()), bearer("none"), bearer(token("elsewhere"))):
+        await checks.check_patiently(message)
+    assert [(path, decision.reason) for path, decision in seen.decisions] == [
+        ("/healthz", Reason.PUBLIC), ("/groups", Reason.ALLOWED), ("/groups", Reason.TOKEN_MALFORMED),
+        ("/groups", Reason.KEY_NOT_FOUND),
+    ]  # fmt: skip
+    claims = [decision.claims for _, decision in seen.decisions]
+    assert claims[1] is not None
+    assert (claims[1].issuer, claims[1].subject) == (ISSUER, "user-1")
+    assert (claims[0], claims[2], claims[3]) == (None, None, None)
+
+
+def test_what_cannot_be_read_is_no_request_to_tell_of() -> None:
+    seen = Seen()
+    assert not Checks(POLICY, witnesses=[seen]).check(b"\xff").allowed
+    assert seen.decisions == []
+
+
+def test_a_witness_that_breaks_changes_no_answer_and_keeps_nobody_else_from_seeing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    seen = Seen()
+    checks = Checks(POLICY, witnesses=[Breaking(), seen])
+    assert checks.check(bearer(token())).allowed
+    assert not checks.check(bearer("none")).allowed
+    assert len(seen.decisions) == 2
+    assert "A witness of decisions broke" in caplog.text
