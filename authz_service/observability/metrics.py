@@ -108,7 +108,7 @@ class Metrics:
         self.registry.register(_Figures(self._families))
         self.check_seconds = Durations()
         self.validation_seconds = Durations()
-        self._decisions: Counter[tuple[bool, Reason, str, Mode]] = Counter()
+        self._decisions: dict[tuple[bool, Reason, str, Mode], int] = {}
         self._spoofed = 0
         self._refreshes = 0
         self._refresh_failures: Counter[str] = Counter()
@@ -117,11 +117,14 @@ class Metrics:
 
     def decided(self, decision: Decision, seconds: float) -> None:
         """One Check was answered."""
-        allowed = isinstance(decision, Allow)
-        self._decisions[allowed, decision.reason, decision.rule, decision.mode] += 1
-        self.check_seconds.observe(seconds)
-        if isinstance(decision, Allow) and decision.spoofed_headers:
+        if isinstance(decision, Allow):
             self._spoofed += decision.spoofed_headers
+            allowed = True
+        else:
+            allowed = False
+        key = allowed, decision.reason, decision.rule, decision.mode
+        self._decisions[key] = self._decisions.get(key, 0) + 1
+        self.check_seconds.observe(seconds)
 
     def policy_reloaded(self, good: bool) -> None:  # noqa: FBT001 - a callback with one argument
         """A changed policy file was taken into use, or refused."""

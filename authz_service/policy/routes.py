@@ -79,19 +79,19 @@ class RouteTable:
 
         :raises RequestRefused: ``path_ambiguous`` when decoding the path would lead to a rule that its bytes miss.
         """
-        return _bound(self._root.find(method, segments)[1], segments)
+        match = self._root.find(method, segments)[1]
+        return match if match is None or not match.rule.pattern.parameters else _bound(match, segments)
 
     def match_preflight(self, segments: tuple[str, ...]) -> Match | None:
         """The first rule with ``cors_preflight`` that covers this path, whatever its methods.
 
         :raises RequestRefused: as :meth:`match`.
         """
-        return _bound(self._root.find(_PREFLIGHT, segments)[1], segments)
+        match = self._root.find(_PREFLIGHT, segments)[1]
+        return match and _bound(match, segments)
 
 
-def _bound(match: Match | None, segments: tuple[str, ...]) -> Match | None:
-    if match is None or not match.rule.pattern.parameters:
-        return match
+def _bound(match: Match, segments: tuple[str, ...]) -> Match:
     return Match(match.rule, match.rule.pattern.bind(segments))
 
 

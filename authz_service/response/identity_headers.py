@@ -56,11 +56,12 @@ class IdentityHeaders:
 
 def identity_headers_in(headers: Iterable[tuple[str, str]]) -> list[str]:
     """The client-sent names, in lower case, that an upstream could read as ours: CGI and WSGI fold ``-`` and ``_``."""
-    # Asked of each header: most have another first or third letter, and need no copy of themselves.
-    return [
-        name.lower() for name, _ in headers
-        if name[:1] in "xX" and name[2:3] in "aA" and name.lower().replace("_", "-").startswith(PREFIX)
-    ]  # fmt: skip
+    names = []
+    for name, _ in headers:
+        # Asked of each header: most have another first or third letter, and need no copy of themselves.
+        if name[:1] in "xX" and name[2:3] in "aA" and name.lower().replace("_", "-").startswith(PREFIX):
+            names.append(name.lower())
+    return names
 
 
 def _header_value(value: Any) -> str:

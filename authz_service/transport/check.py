@@ -117,10 +117,10 @@ def _defect(decision: Decision) -> Deny:
 def _write_allow(allow: Allow) -> bytes:
     """Put together from parts that were encoded before: the fields of a message may follow each other in any order."""
     identity = allow.identity
-    response = identity.headers + _encode_changes(allow.set_headers, allow.remove_headers)
-    metadata = _encode_verdict(allow.reason, allow.rule, allow.mode)
-    metadata += identity.metadata or _encode_who(allow.subject, allow.kid)
-    return OK_STATUS + delimited(OK_RESPONSE, response) + delimited(DYNAMIC_METADATA, metadata)
+    changes = _encode_changes(allow.set_headers, allow.remove_headers)
+    verdict = _encode_verdict(allow.reason, allow.rule, allow.mode)
+    who = identity.metadata or _encode_who(allow.subject, allow.kid)
+    return OK_STATUS + delimited(OK_RESPONSE, identity.headers + changes) + delimited(DYNAMIC_METADATA, verdict + who)
 
 
 def encode_identity(headers: Headers, subject: str, kid: str) -> tuple[bytes, bytes]:
