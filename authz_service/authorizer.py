@@ -25,7 +25,6 @@ from authz_service.token.jws import VerificationKey
 from authz_service.token.verified import VerifiedTokens
 from authz_service.token.verifier import VerifiedToken
 
-
 _ALLOWED = Reason.ALLOWED
 """Spares each request the look-up, which on an Enum costs four times that of a name."""
 

@@ -49,7 +49,7 @@ def authorization(headers: Iterable[tuple[str, str]]) -> list[str]:
     values = []
     for name, value in headers:  # a comprehension would be one more call, for each request
         if len(name) == 13 and name.lower() == "authorization":  # noqa: PLR2004
-            values.append(value)  # noqa: PERF401
+            values.append(value)
     return values
 
 
