@@ -6,6 +6,8 @@ expired, and what the policy asks are looked at each time.
 
 from typing import Generic, Protocol, TypeVar
 
+LEAVING_AT_ONCE = 2
+
 
 class Sized(Protocol):
     """A value that knows its weight."""
@@ -23,17 +25,19 @@ class VerifiedTokens(Generic[T]):
     """Values by the digest of their token.
 
     Two generations: what is asked for moves to the young one; when that is full it becomes the old one, and what nobody
-    asked for meanwhile goes. That is nearly "least recently used", without a list to keep in order.
+    asked for meanwhile goes. That is nearly "least recently used", without a list to keep in order. It goes bit by bit,
+    as room is needed: to free tens of thousands of values at once would take longer than a hundred decisions.
 
     :param max_entries: of both generations together.
     :param max_bytes: likewise.
     """
 
     def __init__(self, max_entries: int, max_bytes: int) -> None:
-        self._max_entries = max(1, max_entries // 2)
+        self._max_entries = max_entries // 2
         self._max_bytes = max_bytes // 2
         self._young: dict[bytes, T] = {}
         self._old: dict[bytes, T] = {}
+        self._leaving: dict[bytes, T] = {}
         self._young_bytes = 0
         self._old_bytes = 0
         self.hits = 0
@@ -64,14 +68,23 @@ class VerifiedTokens(Generic[T]):
     def put(self, digest: bytes, value: T) -> None:
         """Remember a value; one that is larger than a generation is not worth the others."""
         size = value.size
-        if size > self._max_bytes:
+        if size > self._max_bytes or not self._max_entries:
             return
         if len(self._young) >= self._max_entries or self._young_bytes + size > self._max_bytes:
             self.evictions += len(self._old)
+            self._leaving = self._old
             self._old, self._old_bytes = self._young, self._young_bytes
             self._young, self._young_bytes = {}, 0
+        self._make_room(size)
         self._young[digest] = value
         self._young_bytes += size
+
+    def _make_room(self, size: int) -> None:
+        """At least as much leaves as comes, so that all three together stay within the bounds."""
+        leaving, freed, count = self._leaving, 0, 0
+        while leaving and (freed < size or count < LEAVING_AT_ONCE):
+            freed += leaving.popitem()[1].size
+            count += 1
 
     def forget(self, digest: bytes) -> None:
         """Drop one value; it may be gone already."""
@@ -82,5 +95,5 @@ class VerifiedTokens(Generic[T]):
 
     def clear(self) -> None:
         """Forget everything."""
-        self._young, self._old = {}, {}
+        self._young, self._old, self._leaving = {}, {}, {}
         self._young_bytes = self._old_bytes = 0

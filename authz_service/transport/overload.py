@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import Callable
 
 TICK_SECONDS = 0.01
-LATE_SECONDS = 0.02
-"""How long a turn of the event loop may last that follows a long one: that is how it is when too much keeps coming."""
 BURST_SECONDS = 0.1
-"""How long any other turn may last: a burst, after a pause of the machine for instance, is served."""
+"""How long a turn of the event loop may last: a burst, after a pause of the machine for instance, is served."""
+LATE_SECONDS = 0.015
+"""A turn that has more work than this had a backlog."""
+SHRINKING = 0.8
+"""Where the load can be borne, a backlog shrinks from turn to turn by itself; what does not shrink so much is cut."""
 
 
 class OverloadGuard:
@@ -27,25 +29,36 @@ class OverloadGuard:
         self._last_tick = float("inf")  # nobody is late before the first tick
         self._worked_then = 0.0
         self._limit = BURST_SECONDS
+        self._running = False
+        self._asked = False
         self._next: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Tick, on the running loop."""
+        """Tick, on the running loop, while there are requests."""
+        self._running = True
         self._worked_then = self._worked()
         self._tick()
 
     def _tick(self) -> None:
-        worked = self._worked()
-        self._limit = LATE_SECONDS if worked - self._worked_then > LATE_SECONDS else BURST_SECONDS
-        self._last_tick, self._worked_then = self._timer(), worked
-        self._next = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
+        now = self._worked()
+        work = now - self._worked_then
+        self._limit = BURST_SECONDS if work <= LATE_SECONDS else min(max(LATE_SECONDS, work * SHRINKING), BURST_SECONDS)
+        self._last_tick, self._worked_then = self._timer(), now
+        self._next = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick) if self._asked else None
+        self._asked = False
 
     def stop(self) -> None:
         """Tick no more."""
+        self._running = False
         self._last_tick = float("inf")
         if self._next is not None:
             self._next.cancel()
 
     def behind(self, now: float) -> bool:
         """Whether requests that are read now come too late to be decided."""
+        self._asked = True
+        if self._next is None:
+            if self._running:
+                self._tick()  # the first request after a pause, in which nothing woke this process
+            return False
         return now - self._last_tick > self._limit and self._worked() - self._worked_then > self._limit / 2

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz_service.token.verified import VerifiedTokens
+from authz_service.token.verified import LEAVING_AT_ONCE, VerifiedTokens
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,29 @@ def test_a_generation_is_full_when_not_one_byte_is_left() -> None:
     assert len(filled(4, max_bytes=100, size=25)) == 4
     assert len(filled(5, max_bytes=100, size=25)) == 3
     assert len(filled(1, max_bytes=100, size=50)) == 1
+
+
+@pytest.mark.parametrize("max_entries", [0, 1])
+def test_there_may_be_no_room_at_all(max_entries: int) -> None:
+    assert len(filled(10, max_entries=max_entries)) == 0
+
+
+def test_what_leaves_does_so_bit_by_bit_and_is_found_no_more() -> None:
+    memory = filled(20, max_entries=20)
+    memory.put(digest(20), Value())
+    assert len(memory._leaving) == 10 - LEAVING_AT_ONCE
+    assert memory.get(digest(0)) is None
+    for number in range(21, 26):
+        memory.put(digest(number), Value())
+    assert not memory._leaving
+
+
+@given(st.lists(st.integers(1, 60), max_size=200))
+def test_what_is_on_its_way_out_counts_as_well(sizes: list[int]) -> None:
+    memory = filled(0, max_entries=1000, max_bytes=120)
+    for number, size in enumerate(sizes):
+        memory.put(digest(number), Value(size))
+        assert memory.size + sum(value.size for value in memory._leaving.values()) <= 120
 
 
 def test_what_is_larger_than_a_generation_is_not_remembered() -> None:

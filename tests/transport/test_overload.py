@@ -5,7 +5,9 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from authz_service.transport.overload import BURST_SECONDS, LATE_SECONDS, OverloadGuard
+import pytest
+
+from authz_service.transport.overload import BURST_SECONDS, LATE_SECONDS, SHRINKING, OverloadGuard
 from tests.support.check_level import Checks
 from tests.support.check_requests import check_request, read_answer
 
@@ -31,6 +33,7 @@ async def ticking() -> AsyncIterator[tuple[Times, OverloadGuard]]:
     times = Times()
     guard = times.guard()
     guard.start()
+    guard.behind(times.now)
     try:
         yield times, guard
     finally:
@@ -56,24 +59,49 @@ async def test_a_burst_is_served_and_a_flood_is_not() -> None:
         assert guard.behind(times.now)
 
 
-async def test_when_too_much_keeps_coming_a_turn_may_last_no_longer_than_that() -> None:
+@pytest.mark.parametrize("backlog", [LATE_SECONDS * 2, BURST_SECONDS])
+async def test_a_backlog_that_shrinks_is_served_and_one_that_does_not_is_cut(backlog: float) -> None:
     async with ticking() as (times, guard):
-        times.work(LATE_SECONDS * 2)
+        times.work(backlog)
         assert not guard.behind(times.now)
         await next_turn(guard)
-        times.work(LATE_SECONDS / 2)
+        times.work(backlog * (SHRINKING - 0.1))
         assert not guard.behind(times.now)
-        times.work(LATE_SECONDS)
+        times.work(backlog * 0.2)
         assert guard.behind(times.now)
+
+
+async def test_while_too_much_keeps_coming_turns_become_short_and_stay_so() -> None:
+    async with ticking() as (times, guard):
+        work = BURST_SECONDS
+        for _ in range(20):
+            times.work(work)
+            guard.behind(times.now)
+            await next_turn(guard)
+            work = guard._limit * 1.01  # refusing the rest takes a moment, too
+        assert guard._limit == LATE_SECONDS
 
 
 async def test_after_a_short_turn_a_burst_is_served_again() -> None:
     async with ticking() as (times, guard):
         for seconds in (LATE_SECONDS * 2, LATE_SECONDS / 2):
             times.work(seconds)
+            guard.behind(times.now)
             await next_turn(guard)
         times.work(LATE_SECONDS * 2)
         assert not guard.behind(times.now)
+
+
+async def test_without_requests_nothing_wakes_the_process_and_the_next_one_is_not_late() -> None:
+    async with ticking() as (times, guard):
+        guard.behind(times.now)
+        async with asyncio.timeout(5):
+            while guard._next is not None:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0)
+        times.work(BURST_SECONDS * 10)
+        assert not guard.behind(times.now)
+        times.work(BURST_SECONDS * 2)
+        assert guard.behind(times.now)
 
 
 async def test_a_process_that_was_not_given_the_processor_refuses_nobody_for_that() -> None:
@@ -88,8 +116,9 @@ async def test_nobody_is_late_when_it_does_not_tick() -> None:
     guard = times.guard()
     guard.start()
     guard.stop()
-    times.work(1000)
-    assert not guard.behind(times.now)
+    for _ in range(2):
+        times.work(1000)
+        assert not guard.behind(times.now)
 
 
 def test_a_late_request_is_shed_unread_with_an_error_that_says_so() -> None:
