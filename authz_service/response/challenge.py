@@ -1,6 +1,7 @@
 """A refusal -> the denial that the client sees: status, ``WWW-Authenticate`` (RFC 6750 section 3), JSON body."""
 
 import json
+from functools import lru_cache
 from typing import Any
 
 from authz_service.errors import AccessRefused, Reason, Refused, TokenRefused, Unavailable
@@ -8,6 +9,8 @@ from authz_service.model import Claims, Deny, Mode
 
 REALM = "chat-api"
 MAX_REQUEST_ID_LENGTH = 128
+KNOWN_SCOPES = 1024
+"""They are the policy's own words."""
 
 COARSE_DESCRIPTIONS = {
     401: "The access token is not acceptable",
@@ -62,6 +65,7 @@ def _scope(refused: Refused) -> str:
     return f', scope="{" ".join(scopes)}"' if all(_is_scope_token(scope) for scope in scopes) else ""
 
 
+@lru_cache(KNOWN_SCOPES)
 def _is_scope_token(text: str) -> bool:
     """RFC 6749 section 3.3: ``1*( %x21 / %x23-5B / %x5D-7E )``."""
     return bool(text) and text.isascii() and text.isprintable() and not set(text) & set(' "\\')

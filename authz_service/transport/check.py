@@ -46,6 +46,7 @@ STRING_VALUE = tag(Value.STRING_VALUE_FIELD_NUMBER)
 Headers = tuple[tuple[str, str], ...]
 
 parse = CheckRequest.FromString
+new_tuple = tuple.__new__  # the constructor of a named tuple is a function in Python, and this is built for each request
 OVERWRITE = HeaderValueOption(append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD).SerializeToString()
 KEPT_EMPTY = OVERWRITE + HeaderValueOption(keep_empty_value=True).SerializeToString()
 OK_STATUS = CheckResponse(status=Status(code=OK)).SerializeToString()
@@ -76,7 +77,7 @@ def read_check_request(message: bytes) -> HttpRequest:
         headers += _raw_headers(http)
         request_id = next((value for name, value in headers if name == "x-request-id"), "")
     # Envoy's `id` is a number of its own for the stream; the header is what logs and the client see.
-    return HttpRequest(method, http.path, http.host, headers, request_id or http.id)
+    return new_tuple(HttpRequest, (method, http.path, http.host, headers, request_id or http.id))
 
 
 def _raw_headers(http: AttributeContext.HttpRequest) -> tuple[tuple[str, str], ...]:
