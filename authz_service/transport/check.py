@@ -46,7 +46,7 @@ STRING_VALUE = tag(Value.STRING_VALUE_FIELD_NUMBER)
 Headers = tuple[tuple[str, str], ...]
 
 parse = CheckRequest.FromString
-new_tuple = tuple.__new__  # the constructor of a named tuple is a function in Python, and this is built for each request
+new_tuple = tuple.__new__  # a named tuple's constructor is a function in Python; one is built for each request
 OVERWRITE = HeaderValueOption(append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD).SerializeToString()
 KEPT_EMPTY = OVERWRITE + HeaderValueOption(keep_empty_value=True).SerializeToString()
 OK_STATUS = CheckResponse(status=Status(code=OK)).SerializeToString()
