@@ -9,7 +9,7 @@ MUTATOR := $(VENV)/.mutator
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format unit integration e2e fuzz mutants chaos bench soak protos protos-check lock clean
+.PHONY: help run test lint format unit integration e2e fuzz mutants chaos bench soak manifests protos protos-check lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ $(PLOTTER): requirements/bench.lock $(INSTALLED)
 
 bench: $(PLOTTER) ## the figures of docs/benchmarks, beside their peers (QUICK=1: two minutes; ARGS='--only core', --help)
 	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(ARGS)
+
+manifests: $(INSTALLED) ## the Kubernetes manifests of deploy/, rendered into build/ (POLICY=policy.yaml for yours)
+	@$(BIN)/python -m tools.manifests $(if $(POLICY),--policy "$(POLICY)")
 
 protos: $(INSTALLED) ## regenerate authz_service/_pb from protos/
 	$(BIN)/python tools/protos.py
