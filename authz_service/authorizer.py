@@ -88,6 +88,7 @@ class Authorizer:
 
         :param after_refresh: a key that is still unknown is now the token's fault.
         :raises UnknownKeyId: a key that may come: refresh the issuer's keys once and ask again, ``after_refresh``.
+        :raises NoVerdictYet: of other kinds, as the verifier does.
         """
         findings = _Findings()
         try:

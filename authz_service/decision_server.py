@@ -22,6 +22,7 @@ from authz_service.token.verifier import TokenVerifier
 from authz_service.transport.check import encode_identity
 from authz_service.transport.check_service import CheckService
 from authz_service.transport.overload import OverloadGuard
+from authz_service.ways import LocalWay
 
 DRAIN_NOTICE_SECONDS = 2.5
 """Long enough for Envoy's health checks (each second) to look elsewhere before connections close."""
@@ -61,7 +62,7 @@ class DecisionServer:
         self.use(policy)
         metrics.watch_cache(self._authorizer.remembered)
         self._overload = OverloadGuard(time.perf_counter, time.thread_time)
-        self._check = CheckService(self._authorizer, keys, metrics, time.perf_counter, self._overload.behind)
+        self._check = CheckService(LocalWay(self._authorizer, keys), metrics, time.perf_counter, self._overload.behind)
 
     @property
     def policy(self) -> Policy:

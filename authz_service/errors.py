@@ -5,7 +5,9 @@
     AuthzServiceError
     ├── ConfigurationError   environment or policy is unusable; lists every mistake at once
     ├── KeySetRefused        a JWKS document, or the way it arrived, was not usable
-    ├── UnknownKeyId         no verdict yet: refresh the key set once, then ask again
+    ├── NoVerdictYet         something has to be waited for, then the request is decided again
+    │   ├── UnknownKeyId     refresh the key set once
+    │   └── UnknownToken     ask the Auth-API about it
     └── Refused              a verdict: this request does not pass
         ├── TokenRefused     401, RFC 6750 section 3.1 "invalid_token"
         │   └── AlgorithmNotAllowed   which one, as far as it is a known one
@@ -98,7 +100,11 @@ class KeySetRefused(AuthzServiceError):
         super().__init__(message)
 
 
-class UnknownKeyId(AuthzServiceError):
+class NoVerdictYet(AuthzServiceError):
+    """Deciding takes an answer that is not in memory."""
+
+
+class UnknownKeyId(NoVerdictYet):
     """The token names a key that is not in its issuer's current set.
 
     :param may_come: whether a refresh now could bring it; otherwise there is nothing to wait for.
@@ -109,6 +115,14 @@ class UnknownKeyId(AuthzServiceError):
         self.kid = kid
         self.may_come = may_come
         super().__init__("the key id is not in the current key set")
+
+
+class UnknownToken(NoVerdictYet):
+    """Only the Auth-API can say what this token is worth; its text does not repeat it."""
+
+    def __init__(self, token: str) -> None:
+        self.token = token
+        super().__init__("the Auth-API has to be asked")
 
 
 class Refused(AuthzServiceError):

@@ -13,6 +13,7 @@ from authz_service.policy.loader import Policy
 from authz_service.token.verifier import TokenVerifier
 from authz_service.transport.check import encode_identity
 from authz_service.transport.check_service import CheckService
+from authz_service.ways import LocalWay
 from bench.auth_api import Answering
 from bench.credentials import ISSUER
 from bench.processes import PATIENCE_SECONDS, POLL_SECONDS
@@ -36,7 +37,7 @@ class DecisionCore:
         limits = Limits(cache_entries=config.token_cache_entries, cache_bytes=config.token_cache_bytes)
         authorizer = Authorizer(policy, timed, limits, time.time, encode_identity)
         self.remembered = authorizer.remembered
-        self.check = CheckService(authorizer, self.keys, metrics, time.perf_counter).check
+        self.check = CheckService(LocalWay(authorizer, self.keys), metrics, time.perf_counter).check
 
 
 def with_cores(

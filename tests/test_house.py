@@ -18,7 +18,7 @@ FLOORS = (
     ("caller", "issuers", "policy_file"),
     ("authorizer",),
     ("limits", "keys"),
-    ("observability",),
+    ("observability", "ways"),
     ("transport",),
     ("decision_server",),
     ("server",),

@@ -4,12 +4,12 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
-from authz_service.authorizer import Authorizer
-from authz_service.errors import InternalError, Reason, Refused, Unavailable, UnknownKeyId
+from authz_service.errors import InternalError, NoVerdictYet, Reason, Refused, Unavailable
 from authz_service.model import Decision, HttpRequest
 from authz_service.observability.metrics import Metrics
 from authz_service.response.challenge import deny
 from authz_service.transport.check import read_check_request, write_check_response
+from authz_service.ways import Way
 
 METHOD = "/envoy.service.auth.v3.Authorization/Check"
 
@@ -17,14 +17,6 @@ OVERLOADED = deny(Unavailable(Reason.OVERLOADED, "There are more requests than c
 OVERLOADED_ANSWER = write_check_response(OVERLOADED)
 
 log = logging.getLogger(__name__)
-
-
-class KeyRefresher(Protocol):
-    """Who can bring a key that a token names and the current set lacks."""
-
-    async def refresh_for_unknown_kid(self, issuer: str, kid: str) -> None:
-        """Wait, for a bounded time, for one shared refresh; returning says nothing about its success."""
-        ...
 
 
 class Witness(Protocol):
@@ -40,24 +32,25 @@ def _never_behind(_now: float) -> bool:
 class CheckService:
     """Answers ``envoy.service.auth.v3.Authorization/Check``. No exception comes out of it.
 
+    :param way: how tokens are judged.
     :param timer: monotonic seconds, for the duration metric.
     :param behind: whether a request that is read at this time comes too late; then it costs nothing but a refusal.
     :param witnesses: told of each decision about a request that could be read.
     """
 
     def __init__(
-        self, authorizer: Authorizer, refresher: KeyRefresher, metrics: Metrics, timer: Callable[[], float],
-        behind: Callable[[float], bool] = _never_behind, *, witnesses: Iterable[Witness] = (),
+        self, way: Way, metrics: Metrics, timer: Callable[[], float], behind: Callable[[float], bool] = _never_behind,
+        *, witnesses: Iterable[Witness] = (),
     ) -> None:  # fmt: skip
-        self._authorizer = authorizer
-        self._refresher = refresher
+        self._way = way
+        self._authorizer = way.authorizer
         self._metrics = metrics
         self._timer = timer
         self._behind = behind
         self._witnesses = tuple(witnesses)
 
     def check(self, message: bytes) -> bytes | Awaitable[bytes]:
-        """Decide at once; only a token with an unknown key id makes the caller wait."""
+        """Decide at once; only a token that nobody here can judge yet makes the caller wait."""
         started = self._timer()
         if self._behind(started):
             self._metrics.decided(OVERLOADED, 0.0)
@@ -67,18 +60,17 @@ class CheckService:
             request = read_check_request(message)
             try:
                 decision = self._authorizer.authorize(request)
-            except UnknownKeyId as unknown:
-                return self._check_again(request, unknown, started)
+            except NoVerdictYet as question:
+                return self._check_again(request, question, started)
         except Refused as refused:
             decision = deny(refused)
         except Exception:  # noqa: BLE001 - see _defect
             decision = self._defect()
         return self._answer(request, decision, started)
 
-    async def _check_again(self, request: HttpRequest, unknown: UnknownKeyId, started: float) -> bytes:
+    async def _check_again(self, request: HttpRequest, question: NoVerdictYet, started: float) -> bytes:
         try:
-            await self._refresher.refresh_for_unknown_kid(unknown.issuer, unknown.kid)
-            decision = self._authorizer.authorize(request, after_refresh=True)
+            decision = await self._way.decide(request, question)
         except Exception:  # noqa: BLE001 - see _defect
             decision = self._defect()
         return self._answer(request, decision, started)

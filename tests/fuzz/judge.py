@@ -10,6 +10,7 @@ from authz_service.observability.metrics import Metrics
 from authz_service.policy.loader import parse_policy
 from authz_service.transport.check import encode_identity, read_check_request
 from authz_service.transport.check_service import CheckService
+from authz_service.ways import LocalWay
 from tests.fuzz.issuer import GOOD_TOKEN, verifier
 from tests.support.check_requests import Answer, read_answer
 from tests.support.oracle import applied, assert_denied, assert_no_spoof, is_identity
@@ -47,10 +48,8 @@ class _NoRefresh:
         """No key comes of it."""
 
 
-SERVICE = CheckService(
-    Authorizer(parse_policy(POLICY), verifier(), Limits(max_token_bytes=2048), lambda: NOW, encode_identity),
-    _NoRefresh(), Metrics(), timer=lambda: 0.0,
-)  # fmt: skip
+AUTHORIZER = Authorizer(parse_policy(POLICY), verifier(), Limits(max_token_bytes=2048), lambda: NOW, encode_identity)
+SERVICE = CheckService(LocalWay(AUTHORIZER, _NoRefresh()), Metrics(), timer=lambda: 0.0)
 
 read = lru_cache(4096)(read_answer)
 """The second reading takes its time, and most answers are alike."""

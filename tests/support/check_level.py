@@ -12,6 +12,7 @@ from authz_service.token.jws import VerificationKey
 from authz_service.token.verifier import TokenVerifier
 from authz_service.transport.check import encode_identity
 from authz_service.transport.check_service import CheckService, Witness
+from authz_service.ways import LocalWay
 from tests.support.check_requests import Answer, read_answer
 from tests.support.tokens import AUDIENCE, ISSUER, NOW, SigningKey, jwks, signing_key
 
@@ -39,7 +40,7 @@ class FixedKeys:
         return self._keys.get(key.kid) is key
 
     async def refresh_for_unknown_kid(self, issuer: str, kid: str) -> None:
-        """See :class:`authz_service.transport.check_service.KeyRefresher`."""
+        """See :class:`authz_service.ways.KeyRefresher`."""
         self.refreshes.append((issuer, kid))
 
 
@@ -59,9 +60,8 @@ class Checks:
         verifier = TokenVerifier(self.keys, rules, ALGORITHMS)
         limits = Limits(max_token_bytes=max_token_bytes)
         authorizer = Authorizer(parse_policy(policy), verifier, limits, lambda: NOW, encode_identity)
-        self.service = CheckService(
-            authorizer, self.keys, self.metrics, timer=lambda: 0.0, witnesses=witnesses
-        )
+        way = LocalWay(authorizer, self.keys)
+        self.service = CheckService(way, self.metrics, timer=lambda: 0.0, witnesses=witnesses)
 
     def check(self, message: bytes) -> Answer:
         """What Envoy reads in the answer to a Check that needs no refresh."""
