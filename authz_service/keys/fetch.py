@@ -76,26 +76,12 @@ class Fetcher:
         async with session.get(self.url, headers=conditions, allow_redirects=False) as response:
             if etag is not None and response.status == 304:  # noqa: PLR2004 - RFC 9110 section 15.4.5
                 return Fetched(None, etag_of(response.headers) or etag, max_age_seconds(response.headers))
-            _check_head(response)
-            document = await self._body(response)
+            check_head(response)
+            document = await read_body(response, self._max_bytes)
             return Fetched(document, etag_of(response.headers), max_age_seconds(response.headers))
 
-    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        if (response.content_length or 0) > self._max_bytes:
-            raise self._too_large()
-        body = bytearray()
-        async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > self._max_bytes:
-                raise self._too_large()
-        return bytes(body)
-
-    def _too_large(self) -> KeySetRefused:
-        return KeySetRefused(FetchFailure.TOO_LARGE, f"the document is larger than {self._max_bytes} bytes")
-
     def _refuse(self, error: Exception) -> NoReturn:
-        """Words of our own for each error: an error's text may repeat what the other side sent."""
-        cause, message = next((cause, message) for kinds, cause, message in _FAILURES if isinstance(error, kinds))
+        cause, message = in_our_words(error)
         if cause is FetchFailure.TIMEOUT:
             message = f"no complete answer within {self._timeout_seconds:g} s"
         raise KeySetRefused(cause, f"{message} ({_detail(error)})") from None
@@ -114,6 +100,11 @@ _FAILURES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], FetchFailu
 )  # fmt: skip
 
 
+def in_our_words(error: Exception) -> tuple[FetchFailure, str]:
+    """What an error of the client means: its own text may repeat what the other side sent."""
+    return next((cause, message) for kinds, cause, message in _FAILURES if isinstance(error, kinds))
+
+
 def _detail(error: Exception) -> str:
     certificate_error = getattr(error, "certificate_error", None)
     if isinstance(certificate_error, ssl.SSLCertVerificationError):
@@ -122,7 +113,8 @@ def _detail(error: Exception) -> str:
     return strerror if isinstance(strerror, str) else type(error).__name__
 
 
-def _check_head(response: aiohttp.ClientResponse) -> None:
+def check_head(response: aiohttp.ClientResponse) -> None:
+    """:raises KeySetRefused: unless this is a plain 200."""
     status = response.status
     if 300 <= status <= 399 and status != 304:  # noqa: PLR2004 - RFC 9110 section 15.4
         raise KeySetRefused(FetchFailure.REDIRECT, f"HTTP {status}: redirects are not followed; give the final URL")
@@ -131,6 +123,19 @@ def _check_head(response: aiohttp.ClientResponse) -> None:
     codings = response.headers.getall("Content-Encoding", [])
     if any(coding.strip().lower() not in {"", "identity"} for coding in codings):
         raise KeySetRefused(FetchFailure.CONTENT_ENCODING, "the document is compressed although that was not asked for")
+
+
+async def read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+    """All of it; :raises KeySetRefused: ``too_large`` as soon as that is seen."""
+    too_large = KeySetRefused(FetchFailure.TOO_LARGE, f"the document is larger than {max_bytes} bytes")
+    if (response.content_length or 0) > max_bytes:
+        raise too_large
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > max_bytes:
+            raise too_large
+    return bytes(body)
 
 
 def etag_of(headers: Headers) -> str | None:
