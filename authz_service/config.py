@@ -70,12 +70,6 @@ def _addresses(value: object) -> object:
     return [_address(item) for item in items] if isinstance(items, list) else items
 
 
-def _only_local_verification(value: object) -> object:
-    if isinstance(value, str) and value.strip().lower() in {"false", "0", "no", "off", "f", "n"}:
-        raise ValueError("deciding by asking the Auth-API is not available in this version; leave it true")
-    return value
-
-
 HttpUrl = Annotated[str, AfterValidator(check_http_url), BeforeValidator(_not_blank)]
 # RFC 7518 section 3.1, less what is symmetric and what the key objects do not support.
 Algorithm = Literal["RS256", "RS384", "RS512", "ES256", "ES384", "ES512"]
@@ -175,15 +169,29 @@ class Config(BaseModel):
         "json", alias="AUTHZ_LOG_FORMAT",
         description="`json` or `text`",
     )
-    use_oauth2_auth: Annotated[bool, BeforeValidator(_only_local_verification)] = Field(
+    use_oauth2_auth: bool = Field(
         default=True, alias="USE_OAUTH2_AUTH",
-        description="`false` (decide by asking the Auth-API) is refused in this version",
+        description="`false`: decide by asking the Auth-API about each token, as before the migration",
     )
     permissions_url: HttpUrl = Field(
         default_factory=lambda data: data["issuer"].rstrip("/") + "/api/auth/permissions",
         alias="AUTH_API_PERMISSIONS_URL",
-        description="where the Auth-API answers for a bearer token; not asked in this version",
+        description="where the Auth-API answers for a bearer token: 200 with its claims as JSON, or 401",
     )
+    auth_api_timeout_seconds: float = Field(
+        0.4, alias="AUTH_API_TIMEOUT_SECONDS", gt=0, le=30,
+        description="total, for each question to it; less than Envoy allows for one try (`max_interval`)",
+    )
+
+    @property
+    def asks_auth_api(self) -> bool:
+        """Whether the Auth-API is asked about tokens."""
+        return not self.use_oauth2_auth
+
+    @property
+    def needs_keys(self) -> bool:
+        """Whether tokens are verified here."""
+        return self.use_oauth2_auth
 
 
 NAMES = tuple(str(field.alias) for field in Config.model_fields.values())

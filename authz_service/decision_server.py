@@ -10,19 +10,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
-from authz_service.authorizer import Authorizer
 from authz_service.config import Address, Config
 from authz_service.errors import ConfigurationError
 from authz_service.issuers import trusted_issuers
 from authz_service.keys.rings import KeyRings
-from authz_service.limits import limits
-from authz_service.observability.metrics import Metrics, TimedVerifier
+from authz_service.migration.both_ways import BothWays
+from authz_service.observability.metrics import Metrics
 from authz_service.policy.loader import Policy
-from authz_service.token.verifier import TokenVerifier
 from authz_service.transport.check import encode_identity
 from authz_service.transport.check_service import CheckService
 from authz_service.transport.overload import OverloadGuard
-from authz_service.ways import LocalWay
 
 DRAIN_NOTICE_SECONDS = 2.5
 """Long enough for Envoy's health checks (each second) to look elsewhere before connections close."""
@@ -55,56 +52,61 @@ class DecisionServer:
         self._config = config
         self._keys = keys
         self._reflection = reflection
-        metrics.watch_keys(keys)
-        self._verifier = TokenVerifier(keys, {}, frozenset(config.algorithms))
-        timed = TimedVerifier(self._verifier, metrics, time.perf_counter)
-        self._authorizer = Authorizer(policy, timed, limits(config), time.time, encode_identity)
+        if config.needs_keys:
+            metrics.watch_keys(keys)
+        self._ways = BothWays(config, policy, keys, metrics, encode_identity)
         self.use(policy)
-        metrics.watch_cache(self._authorizer.remembered)
+        if config.use_oauth2_auth:
+            metrics.watch_cache(self._ways.deciding.authorizer.remembered)
         self._overload = OverloadGuard(time.perf_counter, time.thread_time)
-        self._check = CheckService(LocalWay(self._authorizer, keys), metrics, time.perf_counter, self._overload.behind)
+        self._check = CheckService(self._ways.deciding, metrics, time.perf_counter, self._overload.behind)
 
     @property
     def policy(self) -> Policy:
         """The rules in use."""
-        return self._authorizer.policy
+        return self._ways.deciding.authorizer.policy
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests are welcome here; without the Auth-API, too: it may be back for the next one."""
+        return self._keys.ready or not self._config.use_oauth2_auth
 
     def use(self, policy: Policy) -> None:
         """Issuers, their keys and the rules change together: no request is decided in between."""
         issuers = trusted_issuers(self._config, policy)
         self._keys.use(issuers)
-        self._verifier.use({issuer.issuer: issuer.rules for issuer in issuers})
-        self._authorizer.use_policy(policy)
+        self._ways.use(policy, issuers)
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[Transport]:
-        """Answer calls; healthy while there are keys. :raises ConfigurationError: it cannot listen."""
+        """Answer calls; healthy while requests are welcome. :raises ConfigurationError: it cannot listen."""
         server = _transport(self._config, self._check, reflection=self._reflection)
         await self._first_keys()
-        _settle()
-        await server.start()
-        self._overload.start()
-        following = asyncio.create_task(self._follow_readiness(server))
-        try:
-            yield server
-        finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
-            self._overload.stop()
+        async with self._ways.open():
+            _settle()
+            await server.start()
+            self._overload.start()
+            following = asyncio.create_task(self._follow_readiness(server))
+            try:
+                yield server
+            finally:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+                self._overload.stop()
 
     async def _first_keys(self) -> None:
         """Wait a moment for them. A process that replaces another gets requests at once, and would refuse the first."""
         with suppress(TimeoutError):
             async with asyncio.timeout(FIRST_KEYS_SECONDS):
-                while not self._keys.ready:  # noqa: ASYNC110 - readiness is a matter of time as well
+                while not self.ready:  # noqa: ASYNC110 - readiness is a matter of time as well
                     await asyncio.sleep(FIRST_KEYS_SECONDS / 100)
 
     async def _follow_readiness(self, server: Transport) -> None:
-        """Health follows the keys: SERVING the moment that there are any."""
+        """Health follows readiness: SERVING the moment that there are keys, or at once where none are needed."""
         told = False
         while True:
-            if self._keys.ready != told:
-                told = self._keys.ready
+            if self.ready != told:
+                told = self.ready
                 await server.set_serving(serving=told)
                 log.info("health: %s", "SERVING" if told else "NOT_SERVING: no usable keys")
             await asyncio.sleep(READINESS_POLL_SECONDS)

@@ -38,12 +38,12 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """The claims of a token whose signature and registered claims were verified (RFC 7519 section 4.1)."""
+    """What a good token claims (RFC 7519 section 4.1): verified here, or in the words of the Auth-API."""
 
     issuer: str
     subject: str
     expires_at: int
-    """Unix seconds."""
+    """Unix seconds; 0 where the Auth-API vouches for the token and does not say."""
     permissions: frozenset[str]
     roles: frozenset[str]
     payload: Mapping[str, Any]

@@ -12,6 +12,7 @@ from authz_service.config import Config
 from authz_service.decision_server import DecisionServer, drain, on_signals
 from authz_service.keys.assembly import key_rings
 from authz_service.keys.rings import KeyRings, Ring
+from authz_service.migration.readiness import migration_status
 from authz_service.observability.admin import AdminServer
 from authz_service.observability.logs import configure_logging
 from authz_service.observability.metrics import Metrics
@@ -43,12 +44,13 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Whether there are keys to verify with."""
-        return self._keys.ready
+        """Whether there are keys to verify with, if they are needed."""
+        return self._decisions.ready
 
     async def serve(self) -> None:
         """Begin to fetch keys, open the ports; healthy while there are keys; drain at the end."""
-        self._keys.start()
+        if self._config.needs_keys:
+            self._keys.start()
         try:
             await self._serve()
         finally:
@@ -72,7 +74,11 @@ class Service:
 
     def status(self) -> dict[str, Any]:
         """What ``/status`` shows; free of secrets and of what clients sent."""
-        return status_of(self.ready, self._decisions.policy, self._keys)
+        policy = self._decisions.policy
+        return {
+            **status_of(self.ready, policy, self._keys),
+            **migration_status(self._config),
+        }
 
     def metrics_page(self) -> bytes:
         """What ``/metrics`` shows."""

@@ -19,6 +19,7 @@ FLOORS = (
     ("authorizer",),
     ("limits", "keys"),
     ("observability", "ways"),
+    ("migration",),
     ("transport",),
     ("decision_server",),
     ("server",),

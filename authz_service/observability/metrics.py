@@ -150,6 +150,10 @@ class Metrics:
         """Show the memory of verified tokens at each scrape."""
         self.registry.register(_Figures(lambda: _cache_families(cache)))
 
+    def watch(self, families: Callable[[], Iterable[Metric]]) -> None:
+        """Show these at each scrape."""
+        self.registry.register(_Figures(families))
+
     def watch_workers(self, workers: WorkerFigures) -> None:
         """Show the state of the workers at each scrape."""
         self.registry.register(_Figures(lambda: _worker_families(workers)))

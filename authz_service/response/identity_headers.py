@@ -44,7 +44,7 @@ class IdentityHeaders:
         """
         payload, headers, size = claims.payload, [], 0
         for claim, header in self._claims_to_headers:
-            value = claims.expires_at if claim == "exp" else payload.get(claim)
+            value = (claims.expires_at or None) if claim == "exp" else payload.get(claim)
             if value is not None:
                 text = _header_value(value)
                 size += len(header) + len(text)

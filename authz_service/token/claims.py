@@ -58,6 +58,21 @@ def verify_claims(payload: Mapping[str, Any], rules: ClaimRules, now: float) -> 
     )  # fmt: skip
 
 
+def vouched_claims(payload: Mapping[str, Any], issuer: str) -> Claims:
+    """The claims that somebody whom we trust vouches for, so that no signature and no time is judged here.
+
+    ``sub`` is required; ``exp``, ``permissions`` and ``roles`` may be absent.
+
+    :param issuer: whose they are, if they do not say.
+    :raises TokenRefused: ``claims_invalid`` for a claim of a type or range that it cannot have.
+    """
+    return Claims(
+        issuer=_text(payload, "iss") if "iss" in payload else issuer, subject=_text(payload, "sub"),
+        expires_at=int(_numeric_date(payload, "exp") or 0), permissions=_texts(payload, "permissions"),
+        roles=_texts(payload, "roles"), payload=MappingProxyType(payload),
+    )  # fmt: skip
+
+
 def _check_times(payload: Mapping[str, Any], leeway: float, now: float) -> float:
     expires_at = _numeric_date(payload, "exp")
     if expires_at is None:

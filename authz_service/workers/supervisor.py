@@ -18,6 +18,7 @@ from authz_service.issuers import trusted_issuers
 from authz_service.keys.assembly import key_rings
 from authz_service.keys.jwk import KeySet
 from authz_service.keys.served import KeyState
+from authz_service.migration.readiness import migration_status
 from authz_service.observability.admin import AdminServer
 from authz_service.observability.logs import configure_logging
 from authz_service.observability.merged import MergedPages
@@ -68,7 +69,8 @@ class Supervisor:
         self._policy = policy
         self._policy_text = policy_file.text
         self._keys.use(trusted_issuers(config, policy))
-        self._metrics.watch_keys(self._keys)
+        if config.needs_keys:
+            self._metrics.watch_keys(self._keys)
         self._metrics.watch_workers(self)
         self._reload = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -85,13 +87,16 @@ class Supervisor:
 
     @property
     def ready(self) -> bool:
-        """Whether there are keys, and a worker to decide by them: the others are Envoy's to leave out."""
-        return self._keys.ready and self.up > 0
+        """Whether there are keys, if they are needed, and a worker: the others are Envoy's to leave out."""
+        return (self._keys.ready or not self._config.use_oauth2_auth) and self.up > 0
 
     def status(self) -> dict[str, Any]:
         """What ``/status`` shows; free of secrets and of what clients sent."""
         workers = [member.status() for member in self._members]
-        return {**status_of(self.ready, self._policy, self._keys), "workers": workers}
+        return {
+            **status_of(self.ready, self._policy, self._keys), "workers": workers,
+            **migration_status(self._config),
+        }  # fmt: skip
 
     def metrics_page(self) -> bytes:
         """What ``/metrics`` shows, for all workers together."""
@@ -107,7 +112,8 @@ class Supervisor:
         admin = AdminServer(self, self._config.admin_listen, self.update)
         admin_address = await admin.start()
         lives = [asyncio.create_task(member.live()) for member in self._members]
-        self._keys.start()
+        if self._config.needs_keys:
+            self._keys.start()
         tasks = (self._watch(), _every(PUBLISH_SECONDS, self._publish), self._look_after())
         background = [asyncio.create_task(task) for task in tasks]
         try:

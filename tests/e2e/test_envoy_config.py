@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from authz_service.config import Address
+from authz_service.config import Address, load_config
 from authz_service.keys.jwks import HOLD_SECONDS
 from demo.envoy_bootstrap import ENVOY, ENVOY_YAML, Bootstrap, load, with_endpoints
 from tests.support.envoy_types import typed
@@ -347,6 +347,13 @@ def test_a_single_try_may_take_as_long_as_a_held_key_id_and_leaves_time_for_anot
     service = ext_authz.grpc_service
 
     assert timedelta(seconds=HOLD_SECONDS) < service.retry_policy.retry_back_off.max_interval <= service.timeout / 2
+
+
+def test_a_single_try_may_take_as_long_as_the_auth_api(ext_authz: Any) -> None:
+    """The default of the old way: who is rolled back to it by a flag does not have to change Envoy first."""
+    longest = timedelta(seconds=load_config({}).auth_api_timeout_seconds)
+
+    assert longest < ext_authz.grpc_service.retry_policy.retry_back_off.max_interval
 
 
 def test_the_waits_between_tries_fit_into_the_time_for_an_answer(ext_authz: Any) -> None:

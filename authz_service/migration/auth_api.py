@@ -1,0 +1,151 @@
+"""The Auth-API, asked about one token: ``GET AUTH_API_PERMISSIONS_URL`` as its bearer. What it answers is not trusted
+with more than the claims of that token; what it was asked is neither logged nor remembered.
+"""
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import aiohttp
+
+from authz_service import __version__
+from authz_service.errors import KeySetRefused, Reason, TokenRefused, Unavailable
+from authz_service.http_url import is_https
+from authz_service.keys.fetch import check_head, in_our_words, is_exposed, read_body
+from authz_service.model import Claims
+from authz_service.token.claims import vouched_claims
+from authz_service.token.jws import VerificationKey
+from authz_service.token.strict_json import NotStrictJson, parse_object
+from authz_service.token.verifier import VerifiedToken
+
+MAX_ANSWER_BYTES = 64 * 1024
+"""A token's claims fit into a header; the same as JSON, with some air."""
+MAX_CONNECTIONS = 256
+"""To an Auth-API that takes 200 ms, enough for more than a thousand questions a second."""
+KEEP_ALIVE_SECONDS = 15.0
+REFUSALS = frozenset({401, 403})
+
+REQUEST_HEADERS = {
+    "Accept": "application/json",
+    # RFC 9110 section 12.5.3: nothing compressed, so that no body is larger than what travels.
+    "Accept-Encoding": "identity",
+    "User-Agent": f"authz-service/{__version__}",
+}
+
+ACCEPTED, REFUSED, MALFORMED, ABANDONED = "accepted", "refused", "malformed", "abandoned"
+"""How a question ends, beside the causes of :class:`authz_service.keys.source.FetchFailure`."""
+
+NO_KEY = VerificationKey("", frozenset(), "", {})
+"""Verifies nothing: the Auth-API vouches for the token, and no key does."""
+
+log = logging.getLogger(__name__)
+
+
+class Observer(Protocol):
+    """Who is told of each question."""
+
+    def asked(self, result: str, seconds: float, /) -> None:
+        """It ended so, after so long."""
+
+
+class AuthApi:
+    """Asks, over connections that are kept; opened by ``async with``.
+
+    :param issuer: whose the tokens are, where an answer does not say.
+    :param timeout_seconds: for all of a question, the wait for a free connection included.
+    :param timer: monotonic seconds.
+    """
+
+    def __init__(
+        self, url: str, issuer: str, timeout_seconds: float, observer: Observer,
+        timer: Callable[[], float] = time.perf_counter,
+    ) -> None:  # fmt: skip
+        self._url = url
+        self._issuer = issuer
+        self._timeout_seconds = timeout_seconds
+        self._observer = observer
+        self._timer = timer
+        self._session: aiohttp.ClientSession | None = None
+        self._failing = ""
+        if is_exposed(url):
+            log.warning(
+                "%s is plain http outside this cluster: whoever is on the way can read the tokens. "
+                "Give an https:// URL: AUTH_API_PERMISSIONS_URL.", url,
+            )  # fmt: skip
+
+    async def start(self) -> None:
+        """Be ready to ask; connects when it is needed."""
+        connector = aiohttp.TCPConnector(
+            limit=MAX_CONNECTIONS, keepalive_timeout=KEEP_ALIVE_SECONDS,
+            ssl=ssl.create_default_context() if is_https(self._url) else True,
+        )  # fmt: skip
+        self._session = aiohttp.ClientSession(
+            connector=connector, headers=REQUEST_HEADERS, trust_env=False, auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),  # one caller's cookie is not the next one's
+            timeout=aiohttp.ClientTimeout(total=None),  # the one time-out is in ask()
+        )  # fmt: skip
+
+    async def stop(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def ask(self, token: str) -> VerifiedToken:
+        """What a token is worth.
+
+        :param token: a b64token (RFC 6750 section 2.1), so nothing in it can end a header.
+        :raises TokenRefused: the Auth-API does not accept it.
+        :raises Unavailable: no answer came, or none that can be used.
+        """
+        started = self._timer()
+        result = ABANDONED  # who asked for the decision has gone
+        try:
+            claims = await self._ask(token)
+            result = REFUSED if claims is None else ACCEPTED
+        except KeySetRefused as failure:  # the fetcher's words for what can go wrong on the way
+            result = failure.cause
+            raise self._unavailable(result, str(failure)) from None
+        except (NotStrictJson, TokenRefused) as malformed:
+            result = MALFORMED
+            raise self._unavailable(result, f"200 without the claims of a token: {malformed}") from None
+        finally:
+            self._observer.asked(result, self._timer() - started)
+        self._answers_again()
+        if claims is None:
+            raise TokenRefused(Reason.SIGNATURE_INVALID, "The Auth-API does not accept the access token.")
+        return VerifiedToken(claims, NO_KEY, "")
+
+    async def _ask(self, token: str) -> Claims | None:
+        """The claims; None for a token that is refused."""
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                body = await self._get(token)
+        # ValueError: what IDNA and URL parsing raise for a host that cannot be one.
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+            raise KeySetRefused(*in_our_words(error)) from None
+        return None if body is None else vouched_claims(parse_object(body), self._issuer)
+
+    async def _get(self, token: str) -> bytes | None:
+        if self._session is None:
+            raise RuntimeError("it was not started")
+        bearer = {"Authorization": f"Bearer {token}"}
+        async with self._session.get(self._url, headers=bearer, allow_redirects=False) as response:
+            if response.status in REFUSALS:
+                return None
+            check_head(response)
+            return await read_body(response, MAX_ANSWER_BYTES)
+
+    def _unavailable(self, cause: str, message: str) -> Unavailable:
+        """Logged when it begins and when it changes: one line for an outage, not one for each request."""
+        if cause != self._failing:
+            log.error("the Auth-API cannot be asked at %s: %s (%s)", self._url, message, cause)
+        self._failing = cause
+        return Unavailable(Reason.AUTH_API_UNAVAILABLE, "The Auth-API cannot be asked at the moment.")
+
+    def _answers_again(self) -> None:
+        if self._failing:
+            log.info("the Auth-API answers again")
+        self._failing = ""
