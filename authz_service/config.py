@@ -182,16 +182,20 @@ class Config(BaseModel):
         0.4, alias="AUTH_API_TIMEOUT_SECONDS", gt=0, le=30,
         description="total, for each question to it; less than Envoy allows for one try (`max_interval`)",
     )
+    compare_sample: float = Field(
+        0, alias="AUTHZ_COMPARE_SAMPLE", ge=0, le=1,
+        description="share of requests that are also decided the other way, in the background",
+    )
 
     @property
     def asks_auth_api(self) -> bool:
-        """Whether the Auth-API is asked about tokens."""
-        return not self.use_oauth2_auth
+        """Whether the Auth-API is asked about tokens, to decide or to compare."""
+        return not self.use_oauth2_auth or self.compare_sample > 0
 
     @property
     def needs_keys(self) -> bool:
-        """Whether tokens are verified here."""
-        return self.use_oauth2_auth
+        """Whether tokens are verified here, to decide or to compare."""
+        return self.use_oauth2_auth or self.compare_sample > 0
 
 
 NAMES = tuple(str(field.alias) for field in Config.model_fields.values())

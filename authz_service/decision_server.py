@@ -59,7 +59,9 @@ class DecisionServer:
         if config.use_oauth2_auth:
             metrics.watch_cache(self._ways.deciding.authorizer.remembered)
         self._overload = OverloadGuard(time.perf_counter, time.thread_time)
-        self._check = CheckService(self._ways.deciding, metrics, time.perf_counter, self._overload.behind)
+        self._check = CheckService(
+            self._ways.deciding, metrics, time.perf_counter, self._overload.behind, witnesses=self._ways.witnesses
+        )
 
     @property
     def policy(self) -> Policy:

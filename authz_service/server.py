@@ -77,7 +77,7 @@ class Service:
         policy = self._decisions.policy
         return {
             **status_of(self.ready, policy, self._keys),
-            **migration_status(self._config),
+            **migration_status(self._config, policy, self.metrics_page),
         }
 
     def metrics_page(self) -> bytes:

@@ -95,7 +95,7 @@ class Supervisor:
         workers = [member.status() for member in self._members]
         return {
             **status_of(self.ready, self._policy, self._keys), "workers": workers,
-            **migration_status(self._config),
+            **migration_status(self._config, self._policy, self.metrics_page),
         }  # fmt: skip
 
     def metrics_page(self) -> bytes:

@@ -1,9 +1,10 @@
 """``USE_OAUTH2_AUTH=false`` as a process: each request with a token asks the Auth-API, and nothing else is needed."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 import pytest
@@ -73,6 +74,23 @@ async def test_an_outage_of_the_auth_api_is_503_for_those_who_need_it_and_the_po
         assert (await stage.check(HS256_TOKEN)).allowed
         await stage.authz.until_logged("the Auth-API answers again")
         assert HS256_TOKEN not in stage.authz.raw_log()
+
+
+async def test_workers_compare_and_say_it_as_one(tmp_path: Path) -> None:
+    """An HS256 token is as good as ever to the Auth-API, and nothing to who verifies here."""
+    listen = f"unix://{tmp_path}/authz.sock"
+    async with old_way("--workers", "2", AUTHZ_LISTEN=listen, AUTHZ_COMPARE_SAMPLE="1") as stage:
+        for number in range(2):
+            assert (await stage.check(HS256_TOKEN, listen=f"unix:{tmp_path}/authz-{number}.sock")).allowed
+
+        async def rule() -> dict[str, Any]:
+            (only,) = (await stage.authz.status())["comparison"]["rules"]
+            return dict(only)
+
+        while (found := await rule())["compared"] < 2:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.01)
+        assert found["summary"] == "2 compared, 0 looser, 2 stricter: algorithm_not_allowed"
+        assert (found["rule"], found["ready"]) == ("list-groups", False)
 
 
 async def test_workers_ask_as_one_process_does(tmp_path: Path) -> None:

@@ -5,11 +5,14 @@ import asyncio
 import pytest
 
 from authz_service.authorizer import Limits
-from authz_service.errors import Reason, Unavailable, UnknownKeyId
-from authz_service.migration.asking import AskingWay
+from authz_service.errors import Reason, Unavailable, UnknownKeyId, UnknownToken
+from authz_service.migration.asking import AskedVerifier, AskingWay
+from authz_service.migration.auth_api import NO_KEY
 from authz_service.model import HttpRequest
 from authz_service.observability.metrics import Metrics
 from authz_service.policy.loader import parse_policy
+from authz_service.token.claims import vouched_claims
+from authz_service.token.verifier import VerifiedToken
 from authz_service.transport.check import encode_identity
 from authz_service.transport.check_service import CheckService
 from tests.support.asked import AnsweringApi
@@ -152,6 +155,14 @@ async def test_answers_to_requests_at_once_do_not_meet() -> None:
     auth_api.gate.set()
     outcomes = [(answer.metadata["reason"], answer.metadata["sub"]) for answer in await answers]
     assert outcomes == [("allowed", "may"), ("permission_denied", "may-not"), ("signature_invalid", "")] * 20
+
+
+def test_an_answer_is_about_one_token_and_no_other() -> None:
+    verifier = AskedVerifier()
+    verifier.hold("asked-about", VerifiedToken(vouched_claims(claims(), "http://issuer"), NO_KEY, ""))
+    assert verifier.verify("asked-about", NOW).claims.subject == "user-1"
+    with pytest.raises(UnknownToken):
+        verifier.verify("another", NOW)
 
 
 async def test_a_question_that_is_not_about_a_token_is_not_answered() -> None:
