@@ -65,6 +65,10 @@ class Service:
             )  # fmt: skip
         await self.until(lambda: self._listening() is not None, "listening")
 
+    def configure(self, environ: Mapping[str, str]) -> None:
+        """From the next start on, this differs as well."""
+        self._environ |= environ
+
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and wait for the end; :returns: the exit code."""
         self.send(number)
