@@ -89,7 +89,7 @@ lock: ## lock the dependencies again (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--custom-compile-command 'make lock' pyproject.toml -o requirements/runtime.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-		--custom-compile-command 'make lock' pyproject.toml --group dev -o requirements/dev.lock
+		--custom-compile-command 'make lock' pyproject.toml --extra otel --group dev -o requirements/dev.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--custom-compile-command 'make lock' -c requirements/dev.lock --group build -o requirements/build.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -70,6 +71,19 @@ def _addresses(value: object) -> object:
     return [_address(item) for item in items] if isinstance(items, list) else items
 
 
+def _installed_if_on(value: str) -> str:
+    if value == "otlp" and not all(map(_installed, ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"))):
+        raise ValueError("needs OpenTelemetry: pip install 'authz-service[otel]', or choose 'off'")
+    return value
+
+
+def _installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # not even what it is a part of
+        return False
+
+
 HttpUrl = Annotated[str, AfterValidator(check_http_url), BeforeValidator(_not_blank)]
 # RFC 7518 section 3.1, less what is symmetric and what the key objects do not support.
 Algorithm = Literal["RS256", "RS384", "RS512", "ES256", "ES384", "ES512"]
@@ -118,7 +132,7 @@ class Config(BaseModel):
     )
     jwks_max_stale_seconds: float = Field(
         86400, alias="JWKS_MAX_STALE_SECONDS", ge=1,
-        description="after this without a good refresh, 503",
+        description="after this without a good refresh, 503; refreshes come at least twice as often",
     )
     jwks_unknown_kid_cooldown_seconds: float = Field(
         30, alias="JWKS_UNKNOWN_KID_COOLDOWN_SECONDS", ge=0.1, le=3600,
@@ -161,13 +175,18 @@ class Config(BaseModel):
         64 * 1024 * 1024, alias="AUTHZ_TOKEN_CACHE_BYTES", ge=0, le=2**40,
         description="how much memory they may take, about",
     )
+    tracing: Annotated[Literal["off", "otlp"], AfterValidator(_installed_if_on)] = Field(
+        "off", alias="AUTHZ_TRACING",
+        description="`otlp`: a span for each Check that Envoy samples, sent as the usual `OTEL_*` variables say; needs "
+        "`authz-service[otel]`",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", alias="AUTHZ_LOG_LEVEL",
-        description="`debug`, `info`, `warning` or `error`",
+        description="the least that is told, to standard error",
     )
     log_format: Literal["json", "text"] = Field(
         "json", alias="AUTHZ_LOG_FORMAT",
-        description="`json` or `text`",
+        description="`json` for machines, `text` for people; one line a record",
     )
     use_oauth2_auth: bool = Field(
         default=True, alias="USE_OAUTH2_AUTH",

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from authz_service.config import Address, Config
 from authz_service.errors import ConfigurationError
@@ -20,6 +20,9 @@ from authz_service.policy.loader import Policy
 from authz_service.transport.check import encode_identity
 from authz_service.transport.check_service import CheckService
 from authz_service.transport.overload import OverloadGuard
+
+if TYPE_CHECKING:
+    from authz_service.observability.tracing import Spans
 
 DRAIN_NOTICE_SECONDS = 2.5
 """Long enough for Envoy's health checks (each second) to look elsewhere before connections close."""
@@ -59,9 +62,11 @@ class DecisionServer:
         if config.use_oauth2_auth:
             metrics.watch_cache(self._ways.deciding.authorizer.remembered)
         self._overload = OverloadGuard(time.perf_counter, time.thread_time)
+        self._spans = _spans(config)
         self._check = CheckService(
-            self._ways.deciding, metrics, time.perf_counter, self._overload.behind, witnesses=self._ways.witnesses
-        )
+            self._ways.deciding, metrics, time.perf_counter, self._overload.behind, witnesses=self._ways.witnesses,
+            trace=self._spans.checked if self._spans else None,
+        )  # fmt: skip
 
     @property
     def policy(self) -> Policy:
@@ -95,6 +100,8 @@ class DecisionServer:
                 following.cancel()
                 await asyncio.gather(following, return_exceptions=True)
                 self._overload.stop()
+                if self._spans:
+                    self._spans.close()
 
     async def _first_keys(self) -> None:
         """Wait a moment for them. A process that replaces another gets requests at once, and would refuse the first."""
@@ -151,6 +158,14 @@ async def drain(server: Transport, received: signal.Signals) -> None:
     await asyncio.sleep(DRAIN_NOTICE_SECONDS)
     await server.stop(DRAIN_GRACE_SECONDS)
     log.info("drained")
+
+
+def _spans(config: Config) -> "Spans | None":
+    if config.tracing == "off":
+        return None
+    from authz_service.observability.tracing import Spans  # noqa: PLC0415 - an extra, and slow to load
+
+    return Spans(os.environ)
 
 
 def _transport(config: Config, check: CheckService, *, reflection: bool) -> Transport:

@@ -84,7 +84,7 @@ async def serve_grpcio(answer: Answer, socket: Path) -> None:
 
 
 class _Allowing:
-    def check(self, _message: bytes) -> bytes:
+    def check(self, _message: bytes, _traceparent: bytes) -> bytes:
         return ALLOW
 
 

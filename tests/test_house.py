@@ -41,6 +41,7 @@ SOLE_IMPORTERS = {
     "jose": {"token.jws"},
     "authz_service._pb": {"transport.check"},
     "grpc": {"transport.grpcio_server"},
+    "opentelemetry": {"observability.tracing"},
 }
 
 

@@ -32,7 +32,7 @@ class Echo:
     """Stands in for the service: what is tested lies before it."""
 
     @staticmethod
-    def check(message: bytes) -> bytes:
+    def check(message: bytes, _traceparent: bytes) -> bytes:
         """See :class:`authz_service.transport.native_peer.Check`."""
         return message
 

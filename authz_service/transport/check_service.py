@@ -25,6 +25,10 @@ class Witness(Protocol):
     def saw(self, request: HttpRequest, decision: Decision, /) -> None: ...  # noqa: D102
 
 
+Trace = Callable[[bytes, Decision, float], None]
+"""Told of each Check that comes with a ``traceparent``: it, the decision, and how long that took in seconds."""
+
+
 def _never_behind(_now: float) -> bool:
     return False
 
@@ -36,11 +40,12 @@ class CheckService:
     :param timer: monotonic seconds, for the duration metric.
     :param behind: whether a request that is read at this time comes too late; then it costs nothing but a refusal.
     :param witnesses: told of each decision about a request that could be read.
+    :param trace: None: no traces.
     """
 
     def __init__(
         self, way: Way, metrics: Metrics, timer: Callable[[], float], behind: Callable[[float], bool] = _never_behind,
-        *, witnesses: Iterable[Witness] = (),
+        *, witnesses: Iterable[Witness] = (), trace: Trace | None = None,
     ) -> None:  # fmt: skip
         self._way = way
         self._authorizer = way.authorizer
@@ -48,9 +53,18 @@ class CheckService:
         self._timer = timer
         self._behind = behind
         self._witnesses = tuple(witnesses)
+        self._trace = trace
 
-    def check(self, message: bytes) -> bytes | Awaitable[bytes]:
-        """Decide at once; only a token that nobody here can judge yet makes the caller wait."""
+    @property
+    def traces(self) -> bool:
+        """Whether ``traceparent`` is of use."""
+        return self._trace is not None
+
+    def check(self, message: bytes, traceparent: bytes = b"") -> bytes | Awaitable[bytes]:
+        """Decide at once; only a token that nobody here can judge yet makes the caller wait.
+
+        :param traceparent: of the call, hence Envoy's own word. That of the request is the client's.
+        """
         started = self._timer()
         if self._behind(started):
             self._metrics.decided(OVERLOADED, 0.0)
@@ -61,25 +75,30 @@ class CheckService:
             try:
                 decision = self._authorizer.authorize(request)
             except NoVerdictYet as question:
-                return self._check_again(request, question, started)
+                return self._check_again(request, question, started, traceparent)
         except Refused as refused:
             decision = deny(refused)
         except Exception:  # noqa: BLE001 - see _defect
             decision = self._defect()
-        return self._answer(request, decision, started)
+        return self._answer(request, decision, started, traceparent)
 
-    async def _check_again(self, request: HttpRequest, question: NoVerdictYet, started: float) -> bytes:
+    async def _check_again(
+        self, request: HttpRequest, question: NoVerdictYet, started: float, traceparent: bytes
+    ) -> bytes:
         try:
             decision = await self._way.decide(request, question)
         except Exception:  # noqa: BLE001 - see _defect
             decision = self._defect()
-        return self._answer(request, decision, started)
+        return self._answer(request, decision, started, traceparent)
 
-    def _answer(self, request: HttpRequest | None, decision: Decision, started: float) -> bytes:
+    def _answer(self, request: HttpRequest | None, decision: Decision, started: float, traceparent: bytes) -> bytes:
         answer = write_check_response(decision)
-        self._metrics.decided(decision, self._timer() - started)
+        seconds = self._timer() - started
+        self._metrics.decided(decision, seconds)
         if self._witnesses and request is not None:
             self._tell(request, decision)
+        if traceparent and self._trace is not None:
+            self._tell_trace(self._trace, traceparent, decision, seconds)
         return answer
 
     def _tell(self, request: HttpRequest, decision: Decision) -> None:
@@ -88,6 +107,13 @@ class CheckService:
                 witness.saw(request, decision)
             except Exception:  # whatever it does, the answer stands
                 log.exception("A witness of decisions broke. This is a defect: please report this line.")
+
+    @staticmethod
+    def _tell_trace(trace: Trace, traceparent: bytes, decision: Decision, seconds: float) -> None:
+        try:
+            trace(traceparent, decision, seconds)
+        except Exception:
+            log.exception("Tracing a decision broke. This is a defect: please report this line.")
 
     @staticmethod
     def _defect() -> Decision:

@@ -53,13 +53,18 @@ class GrpcioServer:
 
 
 def _handler(check: CheckService) -> grpc.GenericRpcHandler:
-    async def answer(message: bytes, _context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
-        result = check.check(message)
+    async def answer(message: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        result = check.check(message, _traceparent(context) if check.traces else b"")
         return result if isinstance(result, bytes) else await result
 
     # Without (de)serializers the handler gets and gives the bytes of the wire.
     method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(answer)
     return grpc.method_handlers_generic_handler(SERVICE, {METHOD.rpartition("/")[2]: method})
+
+
+def _traceparent(context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+    value = next((value for name, value in context.invocation_metadata() or () if name == "traceparent"), b"")
+    return value.encode() if isinstance(value, str) else value
 
 
 def _bind(server: grpc.aio.Server, address: Address) -> Address:

@@ -21,7 +21,7 @@ class Health:
         self.serving = False
         self._known = frozenset({b"", b"\x0a\x00", *map(_request, services)})
 
-    def check(self, request: bytes) -> bytes:
+    def check(self, request: bytes, _traceparent: bytes = b"") -> bytes:
         """Answer ``Check``. :raises CallRefused: NOT_FOUND, as the protocol has it for services that are not here."""
         if request not in self._known:
             raise CallRefused(UNKNOWN_SERVICE)

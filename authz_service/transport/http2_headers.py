@@ -57,6 +57,8 @@ class CallHead(NamedTuple):
     content_length: int | None
     refusal: Refusal | None
     """Set if the call cannot be served, whatever its message."""
+    traceparent: bytes = b""
+    """Of Envoy's own span around this call (W3C Trace Context section 3.2), as it came."""
 
 
 class HeaderDecoder:
@@ -185,7 +187,10 @@ def read_head(fields: Iterable[Field]) -> CallHead:
         if headers.setdefault(name, value) != value and name == b"content-length":
             raise malformed("two lengths")
     _check_pseudo(headers)
-    return CallHead(headers.get(b":path", b""), _timeout(headers), _content_length(headers), _refusal(headers))
+    return CallHead(
+        headers.get(b":path", b""), _timeout(headers), _content_length(headers), _refusal(headers),
+        headers.get(b"traceparent", b""),
+    )  # fmt: skip
 
 
 def check_trailers(fields: Iterable[Field]) -> None:

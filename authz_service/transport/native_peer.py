@@ -20,13 +20,14 @@ LINGER_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
-Handler = Callable[[bytes], bytes | Awaitable[bytes]]
+Handler = Callable[[bytes, bytes], bytes | Awaitable[bytes]]
+"""Message, ``traceparent`` -> answer."""
 
 
 class Check(Protocol):
     """What answers Check; see :class:`authz_service.transport.check_service.CheckService`."""
 
-    def check(self, message: bytes) -> bytes | Awaitable[bytes]: ...  # noqa: D102
+    def check(self, message: bytes, traceparent: bytes, /) -> bytes | Awaitable[bytes]: ...  # noqa: D102
 
 
 class Peer(asyncio.Protocol):
@@ -95,12 +96,13 @@ class Peer(asyncio.Protocol):
         connection, methods = self._connection, self._methods
         answer, output = connection.answer, connection.output
         for call in incoming:
-            handler = methods.get(call.head.path)
+            head = call.head
+            handler = methods.get(head.path)
             if handler is None:
                 connection.refuse(call, UNKNOWN_METHOD)
                 continue
             try:
-                result = handler(call.message)
+                result = handler(call.message, head.traceparent)
             except Exception as error:  # noqa: BLE001 - one bad call must not end the others
                 self._failed(call, error)
                 continue

@@ -11,7 +11,7 @@ from authz_service.token.claims import ClaimRules
 from authz_service.token.jws import VerificationKey
 from authz_service.token.verifier import TokenVerifier
 from authz_service.transport.check import encode_identity
-from authz_service.transport.check_service import CheckService, Witness
+from authz_service.transport.check_service import CheckService, Trace, Witness
 from authz_service.ways import LocalWay
 from tests.support.check_requests import Answer, read_answer
 from tests.support.tokens import AUDIENCE, ISSUER, NOW, SigningKey, jwks, signing_key
@@ -52,7 +52,7 @@ class Checks:
 
     def __init__(
         self, policy: str, keys: FixedKeys | None = None, *, max_token_bytes: int = 8192,
-        witnesses: Iterable[Witness] = (),
+        witnesses: Iterable[Witness] = (), trace: Trace | None = None,
     ) -> None:  # fmt: skip
         self.keys = keys or FixedKeys(signing_key())
         self.metrics = Metrics()
@@ -61,7 +61,7 @@ class Checks:
         limits = Limits(max_token_bytes=max_token_bytes)
         authorizer = Authorizer(parse_policy(policy), verifier, limits, lambda: NOW, encode_identity)
         way = LocalWay(authorizer, self.keys)
-        self.service = CheckService(way, self.metrics, timer=lambda: 0.0, witnesses=witnesses)
+        self.service = CheckService(way, self.metrics, timer=lambda: 0.0, witnesses=witnesses, trace=trace)
 
     def check(self, message: bytes) -> Answer:
         """What Envoy reads in the answer to a Check that needs no refresh."""

@@ -1,6 +1,6 @@
 """The whole path as users have it: Envoy with ``envoy/envoy.yaml``, the service, the issuer and chat-api."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -9,7 +9,7 @@ from aiohttp import ClientSession
 
 from demo.auth_api import Issuer, auth_api
 from demo.chat_api import ChatApi
-from demo.envoy_bootstrap import load, with_endpoints
+from demo.envoy_bootstrap import Bootstrap, load, with_endpoints
 from tests.support.envoy import RunningEnvoy, run_envoy
 from tests.support.service import Service, service
 from tests.support.web import serve_app
@@ -67,9 +67,13 @@ class Gateway(NamedTuple):
 
 @asynccontextmanager
 async def gateway(
-    environ: Mapping[str, str] | None = None, policy: str = POLICY, *, health: str = "SERVING"
+    environ: Mapping[str, str] | None = None, policy: str = POLICY, *, health: str = "SERVING",
+    amend: Callable[[Bootstrap], Bootstrap] = lambda bootstrap: bootstrap,
 ) -> AsyncIterator[Gateway]:
-    """Everything up; unless ``health`` says otherwise, a valid token would pass."""
+    """Everything up; unless ``health`` says otherwise, a valid token would pass.
+
+    :param amend: what is to be otherwise in Envoy's configuration.
+    """
     issuer, chat_api = Issuer("http://issuer.test"), ChatApi()
     async with serve_app(auth_api(issuer)) as auth_url, serve_app(chat_api.app()) as chat_url:
         settings = {"AUTH_API_ISSUER": issuer.url, "AUTH_API_JWKS_URL": f"{auth_url}/.well-known/jwks.json"}
@@ -79,5 +83,5 @@ async def gateway(
             bootstrap = with_endpoints(
                 load(), listener_port=0, authz=[authz.address], chat_api_port=urlsplit(chat_url).port or 0, admin_port=0
             )
-            async with run_envoy(bootstrap) as envoy:
+            async with run_envoy(amend(bootstrap)) as envoy:
                 yield Gateway(envoy, authz, issuer, chat_api)

@@ -8,6 +8,7 @@ from tests.support.check_level import Checks
 from tests.support.check_requests import check_request
 from tests.support.tokens import ISSUER, token
 
+TRACEPARENT = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 POLICY = """
 version: 1
 rules:
@@ -65,3 +66,37 @@ def test_a_witness_that_breaks_changes_no_answer_and_keeps_nobody_else_from_seei
     assert not checks.check(bearer("none")).allowed
     assert len(seen.decisions) == 2
     assert "A witness of decisions broke" in caplog.text
+
+
+class Traced:
+    """What a trace was told."""
+
+    def __init__(self) -> None:
+        self.checks: list[tuple[bytes, Reason]] = []
+
+    def checked(self, traceparent: bytes, decision: Decision, _seconds: float) -> None:
+        self.checks.append((traceparent, decision.reason))
+
+
+async def test_each_check_that_comes_in_a_trace_is_told_of() -> None:
+    traced = Traced()
+    checks = Checks(POLICY, trace=traced.checked)
+    for message in (check_request(path="/healthz"), bearer("none"), bearer(token("elsewhere")), b"\xff"):
+        answer = checks.service.check(message, TRACEPARENT)
+        if not isinstance(answer, bytes):
+            await answer  # for a refresh
+    assert checks.check(check_request(path="/healthz")).allowed  # in no trace
+    assert traced.checks == [
+        (TRACEPARENT, Reason.PUBLIC), (TRACEPARENT, Reason.TOKEN_MALFORMED), (TRACEPARENT, Reason.KEY_NOT_FOUND),
+        (TRACEPARENT, Reason.REQUEST_MALFORMED),
+    ]  # fmt: skip
+
+
+def test_a_trace_that_breaks_changes_no_answer(caplog: pytest.LogCaptureFixture) -> None:
+    def breaking(*_told: object) -> None:
+        raise RuntimeError("a defect of a trace")
+
+    checks, alone = Checks(POLICY, trace=breaking), Checks(POLICY)
+    for message in (bearer(token()), bearer("none")):
+        assert checks.service.check(message, TRACEPARENT) == alone.service.check(message)
+    assert "Tracing a decision broke" in caplog.text

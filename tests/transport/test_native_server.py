@@ -41,7 +41,7 @@ class Service:
         self.waiting = asyncio.Event()
         self.cancelled = asyncio.Event()
 
-    def check(self, request: bytes) -> bytes | Awaitable[bytes]:
+    def check(self, request: bytes, _traceparent: bytes) -> bytes | Awaitable[bytes]:
         if request == b"fail":
             raise RuntimeError("a defect")
         return self._slow(request) if request.startswith(b"wait") else request.upper()
@@ -357,7 +357,7 @@ class Pipe(asyncio.Transport):
 
 
 async def test_one_read_of_many_calls_with_large_answers_is_answered_at_the_pace_of_the_reader() -> None:
-    peer = native_peer.Peer({METHOD.encode(): lambda _: bytes(10_000)}, lambda _: True, lambda _: None)
+    peer = native_peer.Peer({METHOD.encode(): lambda *_: bytes(10_000)}, lambda _: True, lambda _: None)
     pipe, raw = Pipe(peer), Client()
     calls = b"".join(raw.call(stream_id) for stream_id in range(1, 2001, 2))
     peer.data_received(HELLO + window_update(0, 1 << 30) + calls)
