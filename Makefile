@@ -9,7 +9,7 @@ MUTATOR := $(VENV)/.mutator
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format unit integration e2e fuzz mutants chaos bench soak manifests protos protos-check lock clean
+.PHONY: help run test lint format unit integration e2e fuzz mutants chaos bench soak manifests protos protos-check docs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ protos: $(INSTALLED) ## regenerate authz_service/_pb from protos/
 
 protos-check: $(INSTALLED) ## fail if authz_service/_pb is not what protos/ gives
 	$(BIN)/python tools/protos.py --check
+
+docs: $(INSTALLED) ## write the tables of settings in README.md and docs/ again
+	$(BIN)/python tools/docs.py
 
 format: $(INSTALLED) ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
