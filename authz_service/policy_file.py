@@ -93,7 +93,10 @@ async def watch(
             use(policy)
         except ConfigurationError as error:
             reloaded(False)  # noqa: FBT003
-            log.error("policy not reloaded, the old one serves on: %s", "; ".join(error.problems))  # noqa: TRY400
+            log.error(  # noqa: TRY400
+                "policy not reloaded, the old one serves on: %s. Mend the file, it is read again when it changes; "
+                "authz-service check-config says more.", "; ".join(error.problems),
+            )  # fmt: skip
         except Exception:  # a defect costs this change, not all that come after it
             reloaded(False)  # noqa: FBT003
             log.exception("policy not reloaded, the old one serves on; this is a defect: please report this line")

@@ -241,9 +241,9 @@ class TestWatch:
 
     async def test_a_bad_change_is_logged_with_each_mistake(self, caplog: pytest.LogCaptureFixture) -> None:
         await watched(Service(), ConfigurationError(["first", "second"]))
-        assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
-            (logging.ERROR, "policy not reloaded, the old one serves on: first; second")
-        ]
+        (record,) = caplog.records
+        assert record.levelno == logging.ERROR
+        assert record.getMessage().startswith("policy not reloaded, the old one serves on: first; second.")
 
     async def test_a_good_change_is_logged_with_its_digest(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO)

@@ -184,7 +184,8 @@ class KeyRing(ServedKeys):
             self._unknown.not_found(self._sought, now)
             log.warning(
                 "Key ID %s not found in the refreshed key set of %s. Its tokens are refused: they are forged, from "
-                "another issuer, or signed with a key that is not published.", _shown(self._sought), self.issuer,
+                "another issuer, or signed with a key that is not published. Check that the issuer publishes its key.",
+                _shown(self._sought), self.issuer,
             )  # fmt: skip
 
     def _failed(self, refused: KeySetRefused) -> None:
@@ -215,7 +216,8 @@ class KeyRing(ServedKeys):
         self._serve(key_set, self._monotonic() - restored.age_seconds, restored.document)
         log.warning(
             "JWKS snapshot restored: %d keys of %s, %.0f s old, %s.", len(key_set.keys), self.issuer,
-            restored.age_seconds, "in use until the issuer answers" if self.ready else "too old to use",
+            restored.age_seconds,
+            "in use until the issuer answers" if self.ready else "too old to use; check the issuer",
         )  # fmt: skip
 
     def _log_key_set(self, key_set: KeySet, withdrawn: frozenset[str]) -> None:
@@ -224,7 +226,10 @@ class KeyRing(ServedKeys):
             f", withdrawn: {', '.join(map(_shown, sorted(withdrawn)))}" if withdrawn else "", self.next_refresh_in,
         )  # fmt: skip
         for skipped in key_set.skipped:
-            log.warning("JWKS key %s of %s skipped: %s.", _shown(skipped.kid), self.issuer, skipped.cause)
+            log.warning(
+                "JWKS key %s of %s skipped: %s. Its tokens are refused; have the issuer mend it, if it signs with it.",
+                _shown(skipped.kid), self.issuer, skipped.cause,
+            )  # fmt: skip
 
     def _log_failure(self, refused: KeySetRefused) -> None:
         if self.ready:

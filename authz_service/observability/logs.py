@@ -49,7 +49,7 @@ class DetachedHandler(logging.Handler):
             self._dropped += 1
             return
         if self._dropped:
-            note = f"{self._dropped} log lines were dropped: standard error was not read or not writable in time"
+            note = f"{self._dropped} log lines were dropped: standard error was not read in time; check who reads it"
             self._dropped = 0
             self._lines.put(self.format(logging.makeLogRecord({"name": __name__, "levelname": "WARNING", "msg": note})))
         self._lines.put(self.format(record))

@@ -103,7 +103,10 @@ def write_check_response(decision: Decision) -> bytes:
         return _write_allow(decision) if isinstance(decision, Allow) else _write_deny(decision)
     except _Unwritable as unwritable:
         # TRY400: the trace of an exception that was raised ten lines below tells nothing.
-        log.error("Instead of the answer of rule %r the request is denied: %s.", decision.rule, unwritable)  # noqa: TRY400
+        log.error(  # noqa: TRY400
+            "Instead of the answer of rule %r the request is denied: %s. This is a defect: please report this line.",
+            decision.rule, unwritable,
+        )  # fmt: skip
         return _write_deny(_defect(decision))
 
 
@@ -132,7 +135,7 @@ def encode_identity(headers: Headers, subject: str, kid: str) -> tuple[bytes, by
     try:
         return _encode_headers(headers), _encode_who(subject, kid)
     except _Unwritable as unwritable:
-        log.error("A caller cannot be announced: %s.", unwritable)  # noqa: TRY400 - as above
+        log.error("A caller cannot be announced: %s. This is a defect: please report this line.", unwritable)  # noqa: TRY400
         raise InternalError(Reason.INTERNAL_ERROR, "Internal error.") from None
 
 

@@ -165,7 +165,10 @@ class Peer(asyncio.Protocol):
         self._ending = True
         fault = self._connection.fault
         if fault is not None:
-            log.warning("connection ended: %s (%s)", fault.message, fault.code.name)
+            log.warning(
+                "connection ended: %s (%s). If Envoy was the peer, please report this line; if not, see who else "
+                "connects to AUTHZ_LISTEN.", fault.message, fault.code.name,
+            )  # fmt: skip
             self._loop.call_later(LINGER_SECONDS, self._transport.abort)
         if not self._transport.can_write_eof():
             self._transport.close()
@@ -193,7 +196,7 @@ class Peer(asyncio.Protocol):
     def tick(self, now: float) -> None:
         """Let go of what took too long."""
         if self._stalled_since is not None and now - self._stalled_since > STALL_SECONDS:
-            log.warning("connection ended: the peer does not read")
+            log.warning("connection ended: the peer does not read. Envoy connects again by itself; see why it hung.")
             self._transport.abort()
             return
         self._connection.expire(now)

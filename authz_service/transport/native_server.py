@@ -94,7 +94,10 @@ class NativeServer:
 
     def _join(self, peer: Peer) -> bool:
         if len(self._peers) >= MAX_CONNECTIONS:
-            log.warning("more than %d connections; a new one is refused", MAX_CONNECTIONS)
+            log.warning(
+                "more than %d connections; a new one is refused. Envoy opens one for each of its threads: see who else "
+                "connects to AUTHZ_LISTEN, and admit Envoy alone.", MAX_CONNECTIONS,
+            )  # fmt: skip
             return False
         self._peers.add(peer)
         return True

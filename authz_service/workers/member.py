@@ -93,7 +93,10 @@ class Member:
             self.restarts += 1
 
     async def _pause(self, why: str, seconds: float) -> None:
-        log.error("the worker at %s ended (%s); it is started again in %.1f s", self.address, why, seconds)
+        log.error(
+            "the worker at %s ended (%s); it is started again in %.1f s. See the lines before this one; without any, "
+            "check the memory limit.", self.address, why, seconds,
+        )  # fmt: skip
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._ending.wait()
@@ -125,7 +128,10 @@ class Member:
         self._heard = False
         if self._silences >= (MAX_SILENCES if self.up else MAX_SILENCES_AT_START):
             self._silences = 0
-            log.error("the worker at %s does not answer its supervisor", self.address)
+            log.error(
+                "the worker at %s does not answer its supervisor and is killed. Check that it gets enough of the "
+                "processor.", self.address,
+            )  # fmt: skip
             self._signal(signal.SIGKILL)
 
     def status(self) -> dict[str, Any]:
@@ -171,7 +177,7 @@ class Member:
                 self._signal(self._end_by)
             await self._listen_to(link)
         except Exception:
-            log.exception("What the worker at %s said was not understood. This is a defect: report it.", self.address)
+            log.exception("The worker at %s was not understood. This is a defect: please report it.", self.address)
             self._signal(signal.SIGKILL)
         finally:
             self._link = None

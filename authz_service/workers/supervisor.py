@@ -148,7 +148,7 @@ class Supervisor:
             member.end(received)
         _, late = await asyncio.wait(lives, timeout=LONGEST_DRAIN_SECONDS)
         if late:
-            log.error("%d workers did not end in time and are killed", len(late))
+            log.error("%d workers did not end in time and are killed. See their last lines for why.", len(late))
 
     # What workers need to know.
 

@@ -100,7 +100,7 @@ class Worker:
         try:
             while (message := await self._link.receive()) is not None:
                 self._hear(message)
-            log.error("the supervisor has gone; worker %d ends", os.getpid())
+            log.error("the supervisor has gone; worker %d ends. See its last lines, or the memory limit.", os.getpid())
         except Exception:
             log.exception("A worker did not understand its supervisor. This is a defect: please report this line.")
         if not stop.done():

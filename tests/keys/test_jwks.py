@@ -619,13 +619,15 @@ class TestTold:
         async with world(Fetched(jwks(signing_key("a"), odd), None, None)) as w:
             await w.time.advance(4000)
             assert w.source.fetches > 2
-            assert w.messages(caplog) == [f"JWKS key 'odd\\n' of {ISSUER} skipped: kid_invalid."]
+            (line,) = w.messages(caplog)
+            assert line.startswith(f"JWKS key 'odd\\n' of {ISSUER} skipped: kid_invalid.")
 
     async def test_an_entry_that_becomes_odd_later_is_logged_then(self, caplog: pytest.LogCaptureFixture) -> None:
         async with world() as w:
             w.source.always = Fetched(jwks(signing_key("a"), {"kid": "late", "kty": "oct", "k": "AA"}), None, None)
             await w.time.advance(1800)
-            assert w.messages(caplog) == [f"JWKS key 'late' of {ISSUER} skipped: symmetric_key."]
+            (line,) = w.messages(caplog)
+            assert line.startswith(f"JWKS key 'late' of {ISSUER} skipped: symmetric_key.")
 
     async def test_an_unknown_kid_is_shown_escaped_and_short(self, caplog: pytest.LogCaptureFixture) -> None:
         async with world() as w:
