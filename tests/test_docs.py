@@ -1,9 +1,12 @@
 """What the documents say about settings is what the code says."""
 
+import re
+
 import pytest
 
 from authz_service.config import NAMES, Config
-from tools.docs import BEGIN, END, FIRST_SETTINGS, documents, full_table, main, with_table
+from tests.test_house import FLOORS
+from tools.docs import BEGIN, END, FIRST_SETTINGS, ROOT, documents, full_table, main, with_table
 
 
 def table() -> str:
@@ -48,3 +51,10 @@ def test_a_document_without_a_place_for_the_table_is_refused(text: str) -> None:
 
 def test_no_document_is_forgotten() -> None:
     assert {path.name for path in documents()} == {"README.md", "configuration.md"}
+
+
+def test_the_architecture_names_each_room() -> None:
+    document = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = {name for line in document.splitlines() if line.startswith("| ") for name in re.findall(r"`(\w+)`", line)}
+    rooms = {room for floor in FLOORS for room in floor if not room.startswith("__")}
+    assert rooms - named == set()
