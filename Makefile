@@ -6,10 +6,12 @@ INSTALLED := $(VENV)/.installed
 FUZZER := $(VENV)/.fuzzer
 PLOTTER := $(VENV)/.plotter
 MUTATOR := $(VENV)/.mutator
+SUPPLIER := $(VENV)/.supplier
+RELEASED := build/released
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format unit integration e2e fuzz mutants chaos bench soak manifests protos protos-check docs lock clean
+.PHONY: help run test lint format unit integration e2e h2spec fuzz mutants chaos bench soak manifests protos protos-check docs dist audit sbom lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +87,25 @@ protos-check: $(INSTALLED) ## fail if authz_service/_pb is not what protos/ give
 docs: $(INSTALLED) ## write the tables of settings in README.md and docs/ again
 	$(BIN)/python tools/docs.py
 
+dist: $(INSTALLED) ## wheel and sdist in dist/ (TAG=v1.2.3: only if that is the version)
+	@version=v$$($(BIN)/python -c 'import authz_service; print(authz_service.__version__)'); \
+		[ "$(or $(TAG),$$version)" = "$$version" ] || { echo "TAG=$(TAG), but the version is $$version"; exit 1; }
+	@rm -rf dist
+	@$(BIN)/python -m hatchling build --directory dist
+
+$(SUPPLIER): requirements/supply.lock $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/supply.lock
+	@touch $@
+
+audit: $(SUPPLIER) ## known vulnerabilities of the locked versions (needs the network)
+	@$(BIN)/python tools/audit.py
+
+sbom: $(SUPPLIER) dist ## what an installation of the release is made of, with licences: CycloneDX in dist/
+	@$(PYTHON) -m venv --clear --without-pip $(RELEASED)
+	@$(BIN)/python -m pip --python $(RELEASED) install --quiet --require-hashes -r requirements/runtime.lock
+	@$(BIN)/python -m pip --python $(RELEASED) install --quiet --no-deps --no-index --find-links dist authz-service
+	@$(BIN)/cyclonedx-py environment $(RELEASED) --output-reproducible --of JSON -o dist/authz-service.cdx.json
+
 format: $(INSTALLED) ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 
@@ -101,6 +122,8 @@ lock: ## lock the dependencies again (needs uv)
 		--custom-compile-command 'make lock' --group bench -o requirements/bench.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--custom-compile-command 'make lock' -c requirements/dev.lock --group mutants -o requirements/mutants.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command 'make lock' -c requirements/dev.lock --group supply -o requirements/supply.lock
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz build dist mutants

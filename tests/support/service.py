@@ -35,12 +35,14 @@ class Service:
 
     :param environ: what differs from the defaults; without AUTHZ_LISTEN it listens on a Unix socket of its own.
     :param arguments: of ``serve``.
+    :param command: what is run, if not the checkout.
     """
 
     def __init__(
-        self, directory: Path, environ: Mapping[str, str], policy: str = POLICY, arguments: Sequence[str] = ()
-    ) -> None:
-        self._arguments = arguments
+        self, directory: Path, environ: Mapping[str, str], policy: str = POLICY, arguments: Sequence[str] = (),
+        command: Sequence[str] = (sys.executable, "-m", "authz_service"),
+    ) -> None:  # fmt: skip
+        self._command = (*command, "serve", *arguments)
         self.policy_path = directory / "policy.yaml"
         self.policy_path.write_text(policy, encoding="utf-8")
         self.address = Address(path=str(directory / "authz.sock"))
@@ -60,8 +62,7 @@ class Service:
         self._log_start = self._log_path.stat().st_size if self._log_path.exists() else 0
         with self._log_path.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "authz_service", "serve", *self._arguments, env=self._environ, stderr=log,
-                stdout=log, stdin=asyncio.subprocess.DEVNULL,
+                *self._command, env=self._environ, stderr=log, stdout=log, stdin=asyncio.subprocess.DEVNULL,
             )  # fmt: skip
         await self.until(lambda: self._listening() is not None, "listening")
 
