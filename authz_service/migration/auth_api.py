@@ -141,11 +141,14 @@ class AuthApi:
     def _unavailable(self, cause: str, message: str) -> Unavailable:
         """Logged when it begins and when it changes: one line for an outage, not one for each request."""
         if cause != self._failing:
-            log.error("the Auth-API cannot be asked at %s: %s (%s)", self._url, message, cause)
+            log.error(
+                "The Auth-API cannot be asked at %s: %s (%s). Tokens are answered with 503 until it answers; check it, "
+                "and AUTH_API_PERMISSIONS_URL.", self._url, message, cause,
+            )  # fmt: skip
         self._failing = cause
         return Unavailable(Reason.AUTH_API_UNAVAILABLE, "The Auth-API cannot be asked at the moment.")
 
     def _answers_again(self) -> None:
         if self._failing:
-            log.info("the Auth-API answers again")
+            log.info("The Auth-API answers again.")
         self._failing = ""

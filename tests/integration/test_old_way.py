@@ -72,7 +72,7 @@ async def test_an_outage_of_the_auth_api_is_503_for_those_who_need_it_and_the_po
         await stage.authz.until_logged("health: SERVING")
         stage.api.status = 0
         assert (await stage.check(HS256_TOKEN)).allowed
-        await stage.authz.until_logged("the Auth-API answers again")
+        await stage.authz.until_logged("The Auth-API answers again")
         assert HS256_TOKEN not in stage.authz.raw_log()
 
 
