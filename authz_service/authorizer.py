@@ -107,7 +107,7 @@ class Authorizer:
         segments = split_target(request.path)
         if not self.policy.hosts.permits(request.host):
             raise RequestRefused(Reason.HOST_NOT_ALLOWED, "This host is not served here.")
-        if _is_preflight(request) and (preflight := self.policy.routes.match_preflight(segments)):
+        if is_preflight(request) and (preflight := self.policy.routes.match_preflight(segments)):
             findings.rule = preflight.rule
             return self._allow(Reason.CORS_PREFLIGHT, request, findings)
         if (match := self.policy.routes.match(request.method, segments)) is not None:
@@ -192,7 +192,7 @@ def _identity_if_any(caller: Caller | None) -> Identity | None:
         return None  # what no header can carry is left out whole
 
 
-def _is_preflight(request: HttpRequest) -> bool:
+def is_preflight(request: HttpRequest) -> bool:
     """Fetch standard, CORS preflight: OPTIONS with ``Origin`` and ``Access-Control-Request-Method``."""
     if request.method != "OPTIONS":
         return False

@@ -96,8 +96,8 @@ class Introduction:
         return unspoken
 
     def _what_matters(self, claims: Claims) -> Claims:
-        """The payload less what no rule compares; many callers have the same permissions, so they share one set."""
-        payload = {name: claims.payload[name] for name in self._compared if name in claims.payload}
+        """Of the payload what rules compare, absent or not; callers with the same permissions share one set of them."""
+        payload = {name: claims.payload.get(name) for name in self._compared}
         return Claims(
             claims.issuer, claims.subject, claims.expires_at, self._sets.one(claims.permissions),
             self._sets.one(claims.roles), MappingProxyType(payload),

@@ -73,6 +73,10 @@ class Reason(StrEnum):
     INTERNAL_ERROR = "internal_error"
 
 
+PERMITTED = frozenset({Reason.ALLOWED, Reason.PUBLIC, Reason.CORS_PREFLIGHT})
+"""The reasons to let through; for any other one a request passes in shadow mode alone."""
+
+
 class AuthzServiceError(Exception):
     """The root of this tree."""
 

@@ -190,6 +190,13 @@ class TestDeny:
         decision = decide("/groups", outcome=TokenRefused(Reason.TOKEN_EXPIRED, "A sentence."))
         assert (decision.rule, decision.subject, decision.kid) == ("groups", "", "")
 
+    def test_of_each_claim_that_a_rule_compares_it_is_known_whether_the_token_has_it(self) -> None:
+        for claim, known in (("org_id", "org-1"), ("team", None)):
+            policy = POLICY.replace("{org_id: org_id}", f"{{{claim}: org_id}}")
+            decision = authorizer(verified(), policy=policy).authorize(request("/groups"))
+            assert decision.claims is not None
+            assert decision.claims.payload == {claim: known}
+
     def test_claims_that_no_header_can_carry(self) -> None:
         assert decide("/groups", outcome=verified(username="a\nb")).reason is Reason.CLAIMS_INVALID
 

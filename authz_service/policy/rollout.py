@@ -4,6 +4,8 @@ from hashlib import sha256
 
 from authz_service.model import Mode
 
+FINGERPRINT_BYTES = 8
+
 
 def effective_mode(mode: Mode, enforce_percent: int | None, subject: str) -> Mode:
     """The mode for this caller.
@@ -13,9 +15,14 @@ def effective_mode(mode: Mode, enforce_percent: int | None, subject: str) -> Mod
     """
     if enforce_percent is None or not subject:
         return mode
-    return Mode.ENFORCE if _bucket(subject) < enforce_percent else Mode.SHADOW
+    return Mode.ENFORCE if share(fingerprint(subject)) < enforce_percent else Mode.SHADOW
 
 
-def _bucket(subject: str) -> int:
-    digest = sha256(subject.encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:8]) % 100
+def fingerprint(subject: str) -> bytes:
+    """A few bytes that stand for a caller where the name is not wanted; a percentage picks by them."""
+    return sha256(subject.encode("utf-8", "surrogatepass")).digest()[:FINGERPRINT_BYTES]
+
+
+def share(fingerprint: bytes) -> int:
+    """Which of the hundred shares of callers one belongs to: enforced for this one once the percentage is more."""
+    return int.from_bytes(fingerprint) % 100

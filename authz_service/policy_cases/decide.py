@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from authz_service.authorizer import Authorizer, Limits
 from authz_service.caller import Headers
-from authz_service.errors import Reason, TokenRefused
+from authz_service.errors import PERMITTED, Reason, TokenRefused
 from authz_service.issuers import TrustedIssuer
 from authz_service.model import Allow, Claims, Decision, HttpRequest
 from authz_service.policy.loader import Policy
@@ -20,7 +20,6 @@ from authz_service.token.jws import VerificationKey
 from authz_service.token.verifier import VerifiedToken
 from authz_service.transport.check import encode_identity
 
-PERMITTED = frozenset({Reason.ALLOWED, Reason.PUBLIC, Reason.CORS_PREFLIGHT})
 LIFETIME_SECONDS = 3600
 
 
