@@ -188,6 +188,19 @@ class Config(BaseModel):
         "json", alias="AUTHZ_LOG_FORMAT",
         description="`json` for machines, `text` for people; one line a record",
     )
+    decision_log: Annotated[str | None, BeforeValidator(_not_blank)] = Field(
+        None, alias="AUTHZ_DECISION_LOG",
+        description="decisions as JSON lines, to this file (SIGHUP opens it again) or to `stdout`, for "
+        "`authz-service replay`",
+    )
+    decision_log_sample: float = Field(
+        0.01, alias="AUTHZ_DECISION_LOG_SAMPLE", ge=0, le=1,
+        description="share of the allowed requests in it; what is denied, or would be, is there in full",
+    )
+    decision_log_subject: Literal["hash", "plain"] = Field(
+        "hash", alias="AUTHZ_DECISION_LOG_SUBJECT",
+        description="how it names callers: by what stands for their `sub`, or by `sub`",
+    )
     use_oauth2_auth: bool = Field(
         default=True, alias="USE_OAUTH2_AUTH",
         description="`false`: decide by asking the Auth-API about each token, as before the migration",

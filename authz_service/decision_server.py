@@ -15,10 +15,11 @@ from authz_service.errors import ConfigurationError
 from authz_service.issuers import trusted_issuers
 from authz_service.keys.rings import KeyRings
 from authz_service.migration.both_ways import BothWays
+from authz_service.observability.decision_log import open_decision_log
 from authz_service.observability.metrics import Metrics
 from authz_service.policy.loader import Policy
 from authz_service.transport.check import encode_identity
-from authz_service.transport.check_service import CheckService
+from authz_service.transport.check_service import CheckService, Witness
 from authz_service.transport.overload import OverloadGuard
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class DecisionServer:
     """Answers Check on every address of the configuration.
 
     :param keys: where keys come from; whoever made them starts and stops them.
+    :raises ConfigurationError: the decision log cannot be written.
     """
 
     def __init__(
@@ -57,14 +59,19 @@ class DecisionServer:
         self._reflection = reflection
         if config.needs_keys:
             metrics.watch_keys(keys)
-        self._ways = BothWays(config, policy, keys, metrics, encode_identity)
+        self._log = open_decision_log(config.decision_log, config.decision_log_sample, config.decision_log_subject)
+        if self._log is not None:
+            metrics.watch(self._log.families)
+        self._ways = BothWays(
+            config, policy, keys, metrics, encode_identity, disagreed=self._log.disagreed if self._log else None
+        )
         self.use(policy)
         if config.use_oauth2_auth:
             metrics.watch_cache(self._ways.deciding.authorizer.remembered)
         self._overload = OverloadGuard(time.perf_counter, time.thread_time)
         self._spans = _spans(config)
         self._check = CheckService(
-            self._ways.deciding, metrics, time.perf_counter, self._overload.behind, witnesses=self._ways.witnesses,
+            self._ways.deciding, metrics, time.perf_counter, self._overload.behind, witnesses=self._witnesses(),
             trace=self._spans.checked if self._spans else None,
         )  # fmt: skip
 
@@ -84,6 +91,14 @@ class DecisionServer:
         self._keys.use(issuers)
         self._ways.use(policy, issuers)
 
+    def reopen_log(self) -> None:
+        """The decision log was renamed: go on in a new file."""
+        if self._log is not None:
+            self._log.reopen()
+
+    def _witnesses(self) -> tuple[Witness, ...]:
+        return self._ways.witnesses if self._log is None else (*self._ways.witnesses, self._log)
+
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[Transport]:
         """Answer calls; healthy while requests are welcome. :raises ConfigurationError: it cannot listen."""
@@ -102,6 +117,8 @@ class DecisionServer:
                 self._overload.stop()
                 if self._spans:
                     self._spans.close()
+                if self._log is not None:
+                    self._log.close()
 
     async def _first_keys(self) -> None:
         """Wait a moment for them. A process that replaces another gets requests at once, and would refuse the first."""

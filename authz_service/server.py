@@ -86,6 +86,7 @@ class Service:
 
     def _reload_now(self) -> None:
         log.info("SIGHUP: refreshing keys and policy now")
+        self._decisions.reopen_log()
         self._reload.set()
         self._keys.refresh_now()
 

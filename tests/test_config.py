@@ -48,6 +48,9 @@ GOOD = [
     ("JWT_ALGORITHMS", "RS256,ES256", "algorithms", ("RS256", "ES256")),
     ("JWKS_REFRESH_INTERVAL_SECONDS", "0.5e2", "jwks_refresh_interval_seconds", 50.0),
     ("AUTHZ_FORWARD_AUTHORIZATION", "true", "forward_authorization", True),
+    ("AUTHZ_DECISION_LOG", "stdout", "decision_log", "stdout"),
+    ("AUTHZ_DECISION_LOG_SAMPLE", "1", "decision_log_sample", 1.0),
+    ("AUTHZ_DECISION_LOG_SUBJECT", "plain", "decision_log_subject", "plain"),
     ("JWKS_SNAPSHOT_PATH", "/var/lib/authz/keys.json", "jwks_snapshot_path", Path("/var/lib/authz/keys.json")),
 ]
 
@@ -67,6 +70,9 @@ REALISTIC = {
     "AUTHZ_LISTEN": "9191",
     "AUTHZ_LOG_LEVEL": "verbose",
     "AUTHZ_FORWARD_AUTHORIZATION": "maybe",
+    "AUTHZ_DECISION_LOG": "",
+    "AUTHZ_DECISION_LOG_SAMPLE": "10",
+    "AUTHZ_DECISION_LOG_SUBJECT": "none",
 }
 SYNTHETIC = {
     "JWT_ALGORITHMS": "none",

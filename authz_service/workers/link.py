@@ -9,6 +9,7 @@
       serve   listen, reflection (the last of      figures   page, last_used
               what a worker begins with)
       sought  issuer
+      reopen
       tell
 """
 

@@ -224,6 +224,7 @@ class Supervisor:
 
     def _reload_now(self) -> None:
         log.info("SIGHUP: refreshing keys and policy now")
+        self._tell_all("reopen")
         self._reload.set()
         self._keys.refresh_now()
 

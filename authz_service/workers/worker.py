@@ -116,6 +116,8 @@ class Worker:
             self._feed.answered(message["issuer"])
         elif what == "policy":
             self._use_policy(message["text"])
+        elif what == "reopen" and self._decisions is not None:
+            self._decisions.reopen_log()
         elif what == "tell":
             self._tell()
 

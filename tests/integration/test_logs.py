@@ -16,6 +16,7 @@ from authz_service.config import Address
 from authz_service.errors import Reason
 from authz_service.keys.jwk import DocumentFault
 from authz_service.keys.source import FetchFailure
+from authz_service.migration.logged import read_line
 from authz_service.model import Mode
 from authz_service.observability.metrics import BOUNDS_SECONDS
 from demo.auth_api import Issuer, auth_api
@@ -162,12 +163,14 @@ async def attack(service: Service, messages: Iterable[bytes], secrets: Iterable[
 
 
 @asynccontextmanager
-async def attacked(directory: Path, level: str, log_format: str = "json") -> AsyncIterator[Attacked]:
+async def attacked(
+    directory: Path, level: str, log_format: str = "json", **environ: str
+) -> AsyncIterator[Attacked]:
     issuer = OddIssuer("http://issuer.test")
     async with serve_app(auth_api(issuer)) as url:
         running = UnheardService(directory, {
             "AUTH_API_ISSUER": issuer.url, "AUTH_API_JWKS_URL": f"{url}/.well-known/jwks.json",
-            "AUTHZ_LOG_LEVEL": level, "AUTHZ_LOG_FORMAT": log_format,
+            "AUTHZ_LOG_LEVEL": level, "AUTHZ_LOG_FORMAT": log_format, **environ,
         }, POLICY)  # fmt: skip
         try:
             await running.start()
@@ -193,6 +196,19 @@ async def test_no_line_tells_what_a_client_or_the_key_set_said(tmp_path: Path, l
         if log_format == "json":
             assert all({"time", "level", "logger", "message"} <= json.loads(line).keys() for line in lines)
         assert ("skipped" in log) == (level != "error")  # there was something to tell
+
+
+async def test_the_decision_log_has_a_good_line_for_each_request_and_no_token_in_any(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.log"
+    async with attacked(tmp_path, "error", AUTHZ_DECISION_LOG=str(path)) as victim:
+        await victim.service.stop(signal.SIGINT)
+    log = path.read_bytes()
+    tokens = {secret for secret in victim.secrets if len(secret) > 30}  # what else stands in a path is told
+    assert [token for token in tokens if token.encode() in log] == []
+    reasons = [read_line(line).answer.reason for line in log.splitlines()]
+    unreadable = 2
+    assert len(reasons) == len(battery(victim.issuer).messages) - unreadable
+    assert {"token_malformed", "signature_invalid", "path_ambiguous"} <= set(reasons)
 
 
 def labels_of(page: str) -> Iterator[tuple[str, str]]:
