@@ -1,4 +1,4 @@
-"""The command line: ``authz-service serve | check-config | explain | lint``."""
+"""The command line: ``authz-service serve | check-config | explain | lint | replay``."""
 
 import argparse
 import os
@@ -8,9 +8,10 @@ from typing import NoReturn
 
 from authz_service import __version__
 from authz_service.commands.check_config import add_check_config
-from authz_service.commands.common import EXIT_OK, load, report
+from authz_service.commands.common import EXIT_INTERRUPTED, EXIT_OK, load, report
 from authz_service.commands.explain import add_explain
 from authz_service.commands.lint import add_lint
+from authz_service.commands.replay import add_replay
 from authz_service.errors import ConfigurationError
 
 DESCRIPTION = "External authorization for Envoy: verifies access tokens here, decides routes here, injects identity."
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigurationError as error:
         return report(error.problems)
     except KeyboardInterrupt:
-        return EXIT_OK
+        return EXIT_OK if command is _serve else EXIT_INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = commands.add_parser("serve", help="answer Envoy's Check calls until SIGTERM", description=(
         "Answer Envoy's Check calls. Configured by environment variables; see check-config --help. "
-        "SIGTERM drains and ends, SIGHUP refreshes keys and policy now."
+        "SIGTERM drains and ends, SIGHUP refreshes keys and policy now and opens the decision log again."
     ))  # fmt: skip
     serve.add_argument("--reflection", action="store_true", help="offer gRPC server reflection (for demonstrations)")
     serve.add_argument(
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     add_check_config(commands)
     add_explain(commands)
     add_lint(commands)
+    add_replay(commands)
     return parser
 
 

@@ -13,6 +13,8 @@ from authz_service.policy_file import PolicyFile
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_BAD_CONFIGURATION = 2
+EXIT_INTERRUPTED = 130
+"""As shells say it: 128 + SIGINT. Who did not come to an end has found nothing good."""
 
 MAX_FILE_BYTES = 16 << 20
 
