@@ -4,7 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
-from authz_service.errors import InternalError, NoVerdictYet, Reason, Refused, Unavailable
+from authz_service.errors import PERMITTED, InternalError, NoVerdictYet, Reason, Refused, Unavailable
 from authz_service.model import Decision, HttpRequest
 from authz_service.observability.metrics import Metrics
 from authz_service.response.challenge import deny
@@ -40,12 +40,13 @@ class CheckService:
     :param timer: monotonic seconds, for the duration metric.
     :param behind: whether a request that is read at this time comes too late; then it costs nothing but a refusal.
     :param witnesses: told of each decision about a request that could be read.
+    :param denial_witnesses: told only of those that deny, or would in a rule that is enforced.
     :param trace: None: no traces.
     """
 
     def __init__(
         self, way: Way, metrics: Metrics, timer: Callable[[], float], behind: Callable[[float], bool] = _never_behind,
-        *, witnesses: Iterable[Witness] = (), trace: Trace | None = None,
+        *, witnesses: Iterable[Witness] = (), denial_witnesses: Iterable[Witness] = (), trace: Trace | None = None,
     ) -> None:  # fmt: skip
         self._way = way
         self._authorizer = way.authorizer
@@ -53,6 +54,7 @@ class CheckService:
         self._timer = timer
         self._behind = behind
         self._witnesses = tuple(witnesses)
+        self._witnesses_of_denials = (*self._witnesses, *denial_witnesses)
         self._trace = trace
 
     @property
@@ -95,14 +97,16 @@ class CheckService:
         answer = write_check_response(decision)
         seconds = self._timer() - started
         self._metrics.decided(decision, seconds)
-        if self._witnesses and request is not None:
-            self._tell(request, decision)
+        witnesses = self._witnesses if decision.reason in PERMITTED else self._witnesses_of_denials
+        if witnesses and request is not None:
+            self._tell(witnesses, request, decision)
         if traceparent and self._trace is not None:
             self._tell_trace(self._trace, traceparent, decision, seconds)
         return answer
 
-    def _tell(self, request: HttpRequest, decision: Decision) -> None:
-        for witness in self._witnesses:
+    @staticmethod
+    def _tell(witnesses: tuple[Witness, ...], request: HttpRequest, decision: Decision) -> None:
+        for witness in witnesses:
             try:
                 witness.saw(request, decision)
             except Exception:  # whatever it does, the answer stands

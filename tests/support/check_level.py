@@ -52,7 +52,7 @@ class Checks:
 
     def __init__(
         self, policy: str, keys: FixedKeys | None = None, *, max_token_bytes: int = 8192,
-        witnesses: Iterable[Witness] = (), trace: Trace | None = None,
+        witnesses: Iterable[Witness] = (), denial_witnesses: Iterable[Witness] = (), trace: Trace | None = None,
     ) -> None:  # fmt: skip
         self.keys = keys or FixedKeys(signing_key())
         self.metrics = Metrics()
@@ -60,8 +60,10 @@ class Checks:
         verifier = TokenVerifier(self.keys, rules, ALGORITHMS)
         limits = Limits(max_token_bytes=max_token_bytes)
         authorizer = Authorizer(parse_policy(policy), verifier, limits, lambda: NOW, encode_identity)
-        way = LocalWay(authorizer, self.keys)
-        self.service = CheckService(way, self.metrics, timer=lambda: 0.0, witnesses=witnesses, trace=trace)
+        self.service = CheckService(
+            LocalWay(authorizer, self.keys), self.metrics, timer=lambda: 0.0, witnesses=witnesses,
+            denial_witnesses=denial_witnesses, trace=trace,
+        )  # fmt: skip
 
     def check(self, message: bytes) -> Answer:
         """What Envoy reads in the answer to a Check that needs no refresh."""

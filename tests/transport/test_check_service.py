@@ -15,6 +15,7 @@ rules:
   - {name: public, match: {path: /healthz, methods: [GET]}, public: true}
   - {name: protected, match: {path: /groups, methods: [GET]}, require: {authenticated: true}}
 """
+SHADOW = "  - {name: shadow, match: {path: /shadow}, require: {authenticated: true}, mode: shadow}\n"
 
 
 class Seen:
@@ -49,6 +50,17 @@ async def test_a_witness_sees_each_decision_with_what_the_token_says() -> None:
     assert claims[1] is not None
     assert (claims[1].issuer, claims[1].subject) == (ISSUER, "user-1")
     assert (claims[0], claims[2], claims[3]) == (None, None, None)
+
+
+async def test_a_witness_of_denials_sees_what_is_denied_or_would_be_and_nothing_else() -> None:
+    seen = Seen()
+    checks = Checks(POLICY + SHADOW, denial_witnesses=[seen])
+    passing = [check_request(path="/healthz"), bearer(token())]
+    for message in (*passing, bearer("none"), bearer(token("elsewhere")), check_request(path="/shadow")):
+        await checks.check_patiently(message)
+    assert [decision.reason for _, decision in seen.decisions] == [
+        Reason.TOKEN_MALFORMED, Reason.KEY_NOT_FOUND, Reason.TOKEN_MISSING,
+    ]  # fmt: skip
 
 
 def test_what_cannot_be_read_is_no_request_to_tell_of() -> None:
