@@ -1,35 +1,60 @@
 """The admin port tells the state of the process, to anybody who asks, and takes nothing."""
 
+import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientSession, UnixConnector
 
 from authz_service.config import Address
 from authz_service.errors import ConfigurationError
-from authz_service.observability.admin import AdminServer
+from authz_service.observability.admin import MAX_CONNECTIONS, AdminServer
+
+PATIENCE_SECONDS = 60.0
 
 
 class Subject:
     ready = False
 
+    def __init__(self, metrics_page: bytes = b"authz_up 1\n") -> None:
+        self._metrics_page = metrics_page
+
     def status(self) -> dict[str, Any]:
         return {"ready": self.ready}
 
     def metrics_page(self) -> bytes:
-        return b"authz_up 1\n"
+        return self._metrics_page
 
 
 @asynccontextmanager
-async def admin_port(subject: Subject) -> AsyncIterator[str]:
-    server = AdminServer(subject, Address("127.0.0.1", 0))
+async def admin_port(subject: Subject, connection_seconds: float = PATIENCE_SECONDS) -> AsyncIterator[str]:
+    server = AdminServer(subject, Address("127.0.0.1", 0), connection_seconds=connection_seconds)
     address = await server.start()
     try:
         yield f"http://{address}"
     finally:
         await server.stop()
+
+
+async def connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    address = Address.parse(url.removeprefix("http://"))
+    return await asyncio.open_connection(address.host, address.port)
+
+
+async def until_closed(reader: asyncio.StreamReader) -> bytes:
+    """All that comes, until the other side ends the connection."""
+    received = b""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        try:
+            while octets := await reader.read(65536):
+                received += octets
+        except ConnectionError:
+            pass
+    return received
 
 
 async def test_alive_is_not_yet_ready() -> None:
@@ -49,10 +74,117 @@ async def test_status_is_json_and_metrics_are_what_prometheus_expects() -> None:
         assert await metrics.text() == "authz_up 1\n"
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
-async def test_nothing_can_be_changed_here(method: str) -> None:
+@pytest.mark.parametrize("path", ["/status", "/metrics"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+async def test_nothing_can_be_changed_here(method: str, path: str) -> None:
     async with admin_port(Subject()) as url, ClientSession() as session:
-        assert (await session.request(method, f"{url}/status")).status == 405
+        assert (await session.request(method, f"{url}{path}")).status == 405
+
+
+@pytest.mark.parametrize("path", ["/status", "/metrics", "/readyz", "/nowhere"])
+async def test_no_answer_is_kept_guessed_about_or_lent_to_another_site(path: str) -> None:
+    async with admin_port(Subject()) as url, ClientSession() as session:
+        headers = (await session.get(f"{url}{path}")).headers
+        assert headers["Cache-Control"] == "no-store"
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Referrer-Policy"] == "no-referrer"
+        assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+
+
+async def test_a_unix_socket_serves_the_same(tmp_path: Path) -> None:
+    server = AdminServer(Subject(), Address(path=str(tmp_path / "admin.sock")))
+    address = await server.start()
+    try:
+        async with ClientSession(connector=UnixConnector(address.path)) as session:
+            assert (await session.get("http://admin/healthz")).status == 200
+    finally:
+        await server.stop()
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"", b"GET /status HTTP/1.1\r\nhost:", b"GET /status HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nx",
+        b"POST /status HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nx",
+    ],
+    ids=["silent", "half a head", "half a body", "half a chunk"],
+)  # fmt: skip
+async def test_a_connection_that_is_half_open_is_let_go(octets: bytes) -> None:
+    async with admin_port(Subject(), connection_seconds=0.1) as url:
+        reader, writer = await connect(url)
+        writer.write(octets)
+        await until_closed(reader)
+        writer.close()
+
+
+async def test_a_client_that_drips_is_let_go() -> None:
+    async with admin_port(Subject(), connection_seconds=0.1) as url:
+        reader, writer = await connect(url)
+        closed = asyncio.create_task(until_closed(reader))
+        while not closed.done():
+            writer.write(b"x")
+            await asyncio.sleep(0.01)
+        writer.close()
+
+
+async def test_a_client_that_does_not_read_is_let_go() -> None:
+    async with admin_port(Subject(b"x" * 50_000_000), connection_seconds=0.1) as url:
+        address = Address.parse(url.removeprefix("http://"))
+        with socket.create_connection((address.host, address.port)) as unread:
+            unread.sendall(b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n")
+            unread.setblocking(False)
+            loop = asyncio.get_running_loop()
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while not await _reset(loop, unread):  # noqa: ASYNC110 - the system tells nobody
+                    await asyncio.sleep(0.01)
+
+
+async def _reset(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> bool:
+    """Whether the other side has gone; a byte that it never wanted asks."""
+    try:
+        await loop.sock_sendall(sock, b"x")
+    except ConnectionError:
+        return True
+    return False
+
+
+async def test_a_connection_carries_one_request() -> None:
+    async with admin_port(Subject()) as url:
+        reader, writer = await connect(url)
+        writer.write(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n" * 3)
+        assert (await until_closed(reader)).count(b"HTTP/1.1 200 OK") == 1
+        writer.close()
+
+
+async def test_connections_are_bounded_and_the_rest_turned_away_until_there_is_room() -> None:
+    async with admin_port(Subject()) as url:
+        held = [await connect(url) for _ in range(MAX_CONNECTIONS)]
+        reader, writer = await connect(url)
+        assert await until_closed(reader) == b""
+        for _, open_writer in (*held, (reader, writer)):
+            open_writer.close()
+        async with ClientSession() as session, asyncio.timeout(PATIENCE_SECONDS):
+            while not await _healthy(session, url):  # noqa: ASYNC110 - as a client has it
+                await asyncio.sleep(0.01)
+
+
+async def _healthy(session: ClientSession, url: str) -> bool:
+    try:
+        return (await session.get(f"{url}/healthz")).status == 200
+    except ConnectionError:
+        return False
+
+
+async def test_the_end_of_the_process_does_not_wait_for_who_does_not_read() -> None:
+    server = AdminServer(Subject(b"x" * 50_000_000), Address("127.0.0.1", 0), connection_seconds=3600)
+    address = await server.start()
+    reader, writer = await asyncio.open_connection(address.host, address.port, limit=1)
+    writer.write(b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n")
+    await reader.read(1)
+    began = asyncio.get_running_loop().time()
+    await server.stop()
+    assert asyncio.get_running_loop().time() - began < 50, "aiohttp itself waits for a minute"
+    writer.close()
 
 
 async def test_a_port_that_is_taken_is_said_in_words() -> None:
