@@ -16,6 +16,7 @@ from authz_service.issuers import trusted_issuers
 from authz_service.keys.rings import KeyRings
 from authz_service.migration.both_ways import BothWays
 from authz_service.observability.decision_log import open_decision_log
+from authz_service.observability.denials import LastDenials
 from authz_service.observability.metrics import Metrics
 from authz_service.policy.loader import Policy
 from authz_service.transport.check import encode_identity
@@ -65,6 +66,7 @@ class DecisionServer:
         self._ways = BothWays(
             config, policy, keys, metrics, encode_identity, disagreed=self._log.disagreed if self._log else None
         )
+        self.last_denials = LastDenials(time.time)
         self.use(policy)
         if config.use_oauth2_auth:
             metrics.watch_cache(self._ways.deciding.authorizer.remembered)
@@ -72,7 +74,7 @@ class DecisionServer:
         self._spans = _spans(config)
         self._check = CheckService(
             self._ways.deciding, metrics, time.perf_counter, self._overload.behind, witnesses=self._witnesses(),
-            trace=self._spans.checked if self._spans else None,
+            denial_witnesses=[self.last_denials], trace=self._spans.checked if self._spans else None,
         )  # fmt: skip
 
     @property
@@ -90,6 +92,7 @@ class DecisionServer:
         issuers = trusted_issuers(self._config, policy)
         self._keys.use(issuers)
         self._ways.use(policy, issuers)
+        self.last_denials.use(policy)
 
     def reopen_log(self) -> None:
         """The decision log was renamed: go on in a new file."""

@@ -2,20 +2,18 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import uvloop
 
-from authz_service import __version__
 from authz_service.config import Config
 from authz_service.decision_server import DecisionServer, drain, on_signals
 from authz_service.keys.assembly import key_rings
-from authz_service.keys.rings import KeyRings, Ring
 from authz_service.migration.readiness import migration_status
 from authz_service.observability.admin import AdminServer
 from authz_service.observability.logs import configure_logging
 from authz_service.observability.metrics import Metrics
+from authz_service.observability.status import Status
 from authz_service.policy.loader import Policy
 from authz_service.policy_file import PolicyFile, watch
 
@@ -40,6 +38,7 @@ class Service:
         self._metrics = Metrics()
         self._keys = key_rings(config, [self._metrics])
         self._decisions = DecisionServer(config, policy, self._keys, self._metrics, reflection=reflection)
+        self._status = Status(config, self._keys)
         self._reload = asyncio.Event()
 
     @property
@@ -73,11 +72,12 @@ class Service:
                 await admin.stop()
 
     def status(self) -> dict[str, Any]:
-        """What ``/status`` shows; free of secrets and of what clients sent."""
-        policy = self._decisions.policy
+        """What ``/status`` shows."""
+        policy, families = self._decisions.policy, tuple(self._metrics.registry.collect())
+        denials = self._decisions.last_denials.told()
         return {
-            **status_of(self.ready, policy, self._keys),
-            **migration_status(self._config, policy, self.metrics_page),
+            **self._status.tell(ready=self.ready, policy=policy, families=families, denials=denials),
+            **migration_status(self._config, policy, families),
         }
 
     def metrics_page(self) -> bytes:
@@ -89,30 +89,3 @@ class Service:
         self._decisions.reopen_log()
         self._reload.set()
         self._keys.refresh_now()
-
-
-def status_of(ready: bool, policy: Policy, keys: KeyRings) -> dict[str, Any]:  # noqa: FBT001 - a value to show
-    """What ``/status`` shows of any process that fetches keys and watches the policy."""
-    return {
-        "version": __version__,
-        "ready": ready,
-        "policy": {"digest": policy.digest, "mode": policy.default_mode},
-        "keys": {"age_seconds": keys.age_seconds, "keys": [key for ring in keys for key in _key_status(ring)]},
-        "issuers": [_issuer_status(ring) for ring in keys],
-    }
-
-
-def _key_status(ring: Ring) -> Iterator[dict[str, Any]]:
-    for kid in sorted(ring.kids):
-        yield {"issuer": ring.issuer, "kid": kid, "last_used": ring.last_used(kid)}
-
-
-def _issuer_status(ring: Ring) -> dict[str, Any]:
-    error = ring.last_error
-    return {
-        "issuer": ring.issuer,
-        "ready": ring.ready,
-        "age_seconds": ring.age_seconds,
-        "next_refresh_in_seconds": ring.next_refresh_in,
-        "last_error": {"cause": error.cause, "message": str(error)} if error else None,
-    }

@@ -1,13 +1,13 @@
 """What the comparisons say for people: is a rule ready to be enforced by tokens that are verified here?
 
-Read from the metrics page, so that several workers say it like one process.
+Read from the metrics, so that several workers say it like one process.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any
 
-from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.core import Metric
 
 from authz_service.config import Config
 from authz_service.migration.compare import Result
@@ -22,15 +22,15 @@ CRITERION = f"at least {ENOUGH:,} compared, none looser, at most {MOST_STRICTER:
 
 
 class _Findings:
-    """All that a page says."""
+    """All that the metrics say."""
 
-    def __init__(self, page: str) -> None:
+    def __init__(self, families: Iterable[Metric]) -> None:
         self.results: Counter[tuple[str, str]] = Counter()
         """By rule and result."""
         self.reasons: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         """Of the disagreements, likewise."""
         self.dropped = 0
-        for family in text_string_to_metric_families(page):
+        for family in families:
             for sample in family.samples:
                 if sample.name == f"{family.name}_total":
                     self._add(family.name, sample.labels, int(sample.value))
@@ -44,20 +44,20 @@ class _Findings:
             self.dropped += count
 
 
-def migration_status(config: Config, policy: Policy, page: Callable[[], bytes]) -> dict[str, Any]:
+def migration_status(config: Config, policy: Policy, families: Iterable[Metric]) -> dict[str, Any]:
     """What ``/status`` shows of where the migration stands.
 
-    :param page: the metrics of all workers.
+    :param families: the metrics of all workers.
     """
     status: dict[str, Any] = {"way": "local" if config.use_oauth2_auth else "auth_api"}
     if config.compare_sample:
-        status["comparison"] = comparison_status(page().decode(), policy)
+        status["comparison"] = comparison_status(families, policy)
     return status
 
 
-def comparison_status(page: str, policy: Policy) -> dict[str, Any]:
+def comparison_status(families: Iterable[Metric], policy: Policy) -> dict[str, Any]:
     """What ``/status`` shows of the comparisons, rule by rule in the order of the policy; public rules have none."""
-    found = _Findings(page)
+    found = _Findings(families)
     rules = [_rule_status(rule.name, found) for rule in policy.routes.rules if not rule.public]
     return {"rules": rules, "dropped": found.dropped, "ready_when": CRITERION}
 

@@ -35,13 +35,20 @@ class MergedPages:
 
     def page(self, own: str, workers: Iterable[str]) -> bytes:
         """The page that Prometheus scrapes."""
+        return generate_latest(_Page(self._merge(own, workers)))
+
+    def families(self, own: str, workers: Iterable[str]) -> Iterator[Metric]:
+        """What it says, for other readers."""
+        return _metrics(self._merge(own, workers))
+
+    def _merge(self, own: str, workers: Iterable[str]) -> dict[str, _Family]:
         families: dict[str, _Family] = {}
         _add(families, _read(own))
         known = frozenset(name for name, family in families.items() if family.type not in COUNTED)
         for page in workers:
             _add(families, (metric for metric in _read(page) if metric.name not in known))
         _add(families, _metrics(self._gone))
-        return generate_latest(_Page(families))
+        return families
 
 
 class _Page(CollectorRegistry):

@@ -114,6 +114,7 @@ class Metrics:
         self._refresh_failures: Counter[str] = Counter()
         self._refused_algorithms: Counter[str] = Counter()
         self._policy_reloads = {"success": 0, "failure": 0}
+        self._policy_file_in_use = True
 
     def decided(self, decision: Decision, seconds: float) -> None:
         """One Check was answered."""
@@ -129,6 +130,7 @@ class Metrics:
     def policy_reloaded(self, good: bool) -> None:  # noqa: FBT001 - a callback with one argument
         """A changed policy file was taken into use, or refused."""
         self._policy_reloads["success" if good else "failure"] += 1
+        self._policy_file_in_use = good
 
     def refreshed(self, _issuer: str, _key_set: KeySet, _withdrawn: frozenset[str]) -> None:
         """A key set was taken into use; see :class:`authz_service.keys.jwks.KeyObserver`."""
@@ -170,6 +172,10 @@ class Metrics:
             "authz_spoofed_headers", "x-auth-* headers sent by clients, and removed.", value=self._spoofed
         )
         yield _labelled("authz_policy_reloads", "Changes of the policy file.", "result", self._policy_reloads)
+        yield GaugeMetricFamily(
+            "authz_policy_file_in_use", "Whether the policy in use is what the file says now.",
+            value=self._policy_file_in_use,
+        )  # fmt: skip
         yield CounterMetricFamily("jwks_refresh", "Key sets fetched and taken into use.", value=self._refreshes)
         yield _labelled("jwks_refresh_failures", "Key sets not fetched or refused.", "cause", self._refresh_failures)
 

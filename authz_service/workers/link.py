@@ -6,7 +6,7 @@
       keys    issuer, document, good_at, ...       up
       gone    issuer                               refused   problems
       policy  text                                 seek      issuer, kids
-      serve   listen, reflection (the last of      figures   page, last_used
+      serve   listen, reflection (the last of      figures   page, last_used, last_denials
               what a worker begins with)
       sought  issuer
       reopen

@@ -66,6 +66,8 @@ class Member:
         """Why it cannot listen, by its own word."""
         self.page = ""
         """The metrics page of the running worker, as of when it was last asked."""
+        self.last_denials: list[dict[str, Any]] = []
+        """Likewise; those of a worker that has ended stay until another one tells its own."""
         self._host = host
         self._changed = changed
         self._monotonic = monotonic
@@ -200,7 +202,7 @@ class Member:
                 self.problems = tuple(message["problems"])
             else:
                 if what == "figures":
-                    self.page = message["page"]
+                    self.page, self.last_denials = message["page"], message["last_denials"]
                     self._figures.set()
                 self._host.told(what, message, link)
 

@@ -20,12 +20,13 @@ from authz_service.keys.jwk import KeySet
 from authz_service.keys.served import KeyState
 from authz_service.migration.readiness import migration_status
 from authz_service.observability.admin import AdminServer
+from authz_service.observability.denials import latest
 from authz_service.observability.logs import configure_logging
 from authz_service.observability.merged import MergedPages
 from authz_service.observability.metrics import Metrics
+from authz_service.observability.status import Status
 from authz_service.policy.loader import Policy
 from authz_service.policy_file import PolicyFile, watch
-from authz_service.server import status_of
 from authz_service.workers.link import Link, Message, key_message
 from authz_service.workers.member import Member
 
@@ -72,6 +73,7 @@ class Supervisor:
         if config.needs_keys:
             self._metrics.watch_keys(self._keys)
         self._metrics.watch_workers(self)
+        self._status = Status(config, self._keys)
         self._reload = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -91,12 +93,15 @@ class Supervisor:
         return (self._keys.ready or not self._config.use_oauth2_auth) and self.up > 0
 
     def status(self) -> dict[str, Any]:
-        """What ``/status`` shows; free of secrets and of what clients sent."""
-        workers = [member.status() for member in self._members]
+        """What ``/status`` shows."""
+        pages = [member.page for member in self._members]
+        families = tuple(self._merged.families(self._metrics.render().decode(), pages))
+        denials = latest(member.last_denials for member in self._members)
         return {
-            **status_of(self.ready, self._policy, self._keys), "workers": workers,
-            **migration_status(self._config, self._policy, self.metrics_page),
-        }  # fmt: skip
+            **self._status.tell(ready=self.ready, policy=self._policy, families=families, denials=denials),
+            **migration_status(self._config, self._policy, families),
+            "workers": [member.status() for member in self._members],
+        }
 
     def metrics_page(self) -> bytes:
         """What ``/metrics`` shows, for all workers together."""

@@ -132,7 +132,8 @@ class Worker:
 
     def _tell(self) -> None:
         figures: dict[str, Any] = {"page": self._metrics.render().decode(), "last_used": self._feed.last_used()}
-        self._link.send("figures", **figures)
+        denials = self._decisions.last_denials.told() if self._decisions is not None else []
+        self._link.send("figures", **figures, last_denials=denials)
 
 
 if __name__ == "__main__":

@@ -65,6 +65,19 @@ async def test_a_valid_token_is_allowed_and_an_expired_one_is_not(transport: str
         assert (denied.http_status, json.loads(denied.body)["error"]) == (401, "token_expired")
 
 
+async def test_status_says_why_a_request_was_denied(transport: str) -> None:
+    async with issuing(transport) as (issuer, running):
+        await check(running, token=issuer.mint("full"))
+        await check(running, token=issuer.mint("limited"))
+        status = await running.status()
+        (denial,) = status["last_denials"]
+        assert (denial["reason"], denial["rule"]) == ("permission_denied", "list-groups")
+        assert (denial["method"], denial["path"]) == ("GET", "/api/chat/groups")
+        rules = {rule["name"]: (rule["allowed"], rule["denied"]) for rule in status["policy"]["rules"]}
+        assert rules == {"health": (0, 0), "list-groups": (1, 1)}
+        assert sum(count for _, count in status["latency"]["buckets"]) == 2
+
+
 async def test_a_token_of_a_new_key_is_allowed_at_once(transport: str) -> None:
     async with issuing(transport) as (issuer, running):
         issuer.rotate()

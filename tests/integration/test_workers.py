@@ -99,6 +99,9 @@ async def test_each_worker_answers_at_its_endpoint_and_the_issuer_is_asked_as_by
         assert [worker["up"] for worker in status["workers"]] == [True] * 3
         assert len({worker["pid"] for worker in status["workers"]}) == 3
         assert status["keys"]["keys"][0]["last_used"] is not None
+        assert (status["decisions"]["allowed"], status["decisions"]["denied"]) == (3, 30)
+        assert {denial["reason"] for denial in status["last_denials"]} == {"key_not_found"}
+        assert len(status["last_denials"]) == 3 * 5, "of each worker some"
 
 
 async def test_a_new_key_is_known_to_all_after_one_fetch_and_a_withdrawn_one_to_nobody() -> None:
