@@ -11,7 +11,7 @@ RELEASED := build/released
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format unit integration e2e h2spec fuzz mutants chaos bench soak manifests protos protos-check docs dist audit sbom lock clean
+.PHONY: help run test lint format unit integration e2e h2spec fuzz mutants chaos bench soak manifests screenshot protos protos-check docs dist audit sbom lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ bench: $(PLOTTER) ## the figures of docs/benchmarks, beside their peers (QUICK=1
 
 manifests: $(INSTALLED) ## the Kubernetes manifests of deploy/, rendered into build/ (POLICY=policy.yaml for yours)
 	@$(BIN)/python -m tools.manifests $(if $(POLICY),--policy "$(POLICY)")
+
+screenshot: $(INSTALLED) ## draw the status page for the README anew (needs chromium)
+	@$(BIN)/python -m tools.screenshot
 
 protos: $(INSTALLED) ## regenerate authz_service/_pb from protos/
 	$(BIN)/python tools/protos.py

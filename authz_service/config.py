@@ -153,7 +153,7 @@ class Config(BaseModel):
     )
     admin_listen: Annotated[Address, BeforeValidator(_address), BeforeValidator(_not_blank)] = Field(
         Address("127.0.0.1", 9902), alias="AUTHZ_ADMIN_LISTEN",
-        description="`/healthz`, `/readyz`, `/metrics`, `/status`; read-only",
+        description="`/healthz`, `/readyz`, `/metrics`, `/status` (JSON), `/` (page); read-only",
     )
     transport: Literal["native", "grpcio"] = Field(
         "native", alias="AUTHZ_TRANSPORT",

@@ -32,7 +32,7 @@ READY = "ready: paste any of these into another terminal; Ctrl-C here ends all o
 
 PARTS = """\
   chat-api through Envoy  {envoy}
-  authz-service           {authz_admin}  /status /metrics /readyz; gRPC, with reflection, on port {authz_port}
+  authz-service           {authz_admin}  its page; /status /metrics /readyz; gRPC, with reflection, on port {authz_port}
   Auth-API stand-in       {auth_api}  /.well-known/jwks.json /demo/token?user=full|limited|expired
   Envoy's admin page      {envoy_admin}  /stats /clusters
   logs                    {logs}"""

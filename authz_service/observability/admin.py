@@ -1,4 +1,4 @@
-"""The admin port: ``/status``, ``/metrics``, ``/healthz``, ``/readyz``. Read-only; it takes no input at all.
+"""The admin port: ``/``, ``/status``, ``/metrics``, ``/healthz``, ``/readyz``. Read-only; it takes no input at all.
 
 It shares its process with decisions, so there is a bound to all that it does: how many connections there are, how long
 each lasts, how often somebody is answered, and how much of the time pages are made.
@@ -14,6 +14,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from authz_service.config import Address
 from authz_service.errors import ConfigurationError
+from authz_service.observability import page
 from authz_service.observability.metrics import CONTENT_TYPE
 from authz_service.observability.paced import SharedPage, Turnstile
 
@@ -68,7 +69,7 @@ class AdminServer:
 
     def _routes(self) -> list[web.RouteDef]:
         return [
-            web.get("/healthz", self._show_health),
+            web.get("/", self._show_page), web.get("/healthz", self._show_health),
             web.get("/readyz", self._show_readiness), web.get("/metrics", self._show_metrics),
             web.get("/status", self._show_status),
         ]  # fmt: skip
@@ -115,6 +116,9 @@ class AdminServer:
                 if now - began >= self._connection_seconds and connection.transport is not None:
                     _abort(connection.transport)  # close() would first wait until all is read
             await asyncio.sleep(self._connection_seconds / 10)
+
+    async def _show_page(self, _request: web.Request) -> web.Response:
+        return web.Response(text=page.PAGE, content_type="text/html", headers=page.HEADERS)
 
     async def _show_health(self, _request: web.Request) -> web.Response:
         return web.Response(text="ok\n")

@@ -2,8 +2,10 @@
 
 import asyncio
 import socket
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +76,29 @@ async def test_status_is_json_and_metrics_are_what_prometheus_expects() -> None:
         assert await metrics.text() == "authz_up 1\n"
 
 
-@pytest.mark.parametrize("path", ["/status", "/metrics"])
+@pytest.mark.parametrize("path", ["/", "/status", "/metrics"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
 async def test_nothing_can_be_changed_here(method: str, path: str) -> None:
     async with admin_port(Subject()) as url, ClientSession() as session:
         assert (await session.request(method, f"{url}{path}")).status == 405
 
 
-@pytest.mark.parametrize("path", ["/status", "/metrics", "/readyz", "/nowhere"])
+async def test_the_page_may_run_and_fetch_only_what_is_in_it() -> None:
+    async with admin_port(Subject()) as url, ClientSession() as session:
+        response = await session.get(url)
+        page = await response.text()
+    assert response.content_type == "text/html"
+    policy = dict(part.split(" ", 1) for part in response.headers["Content-Security-Policy"].split("; "))
+    for element in ("script", "style"):
+        content = page.split(f"<{element}>")[1].split(f"</{element}>")[0]
+        assert policy.pop(f"{element}-src") == f"'sha256-{b64encode(sha256(content.encode()).digest()).decode()}'"
+    assert policy == {
+        "default-src": "'none'", "connect-src": "'self'", "img-src": "data:", "base-uri": "'none'",
+        "form-action": "'none'", "frame-ancestors": "'none'", "require-trusted-types-for": "'script'",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/", "/status", "/metrics", "/readyz", "/nowhere"])
 async def test_no_answer_is_kept_guessed_about_or_lent_to_another_site(path: str) -> None:
     async with admin_port(Subject()) as url, ClientSession() as session:
         headers = (await session.get(f"{url}{path}")).headers
