@@ -409,7 +409,9 @@ def test_envoy_gateway_asks_as_often_and_as_long_as_our_envoy() -> None:
     extension = manifests("envoy-gateway").one("SecurityPolicy", "chat")["spec"]["extAuth"]
     retry = extension["grpc"]["backendSettings"]["retry"]
 
-    assert (extension["timeout"], service["timeout"]) == ("500ms", "0.5s")
+    assert extension["timeout"] == service["timeout"]
+    per_try = service["retry_policy"]["retry_back_off"]["max_interval"]
+    assert (retry["perRetry"]["timeout"], per_try) == ("500ms", "0.5s")
     assert retry["numRetries"] == service["retry_policy"]["num_retries"]
     assert retry["retryOn"]["triggers"] == service["retry_policy"]["retry_on"].split(",")
 
