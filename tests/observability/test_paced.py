@@ -31,7 +31,7 @@ async def test_who_asks_while_one_is_made_gets_the_next_one() -> None:
     first = asyncio.create_task(shared.get())
     while not making.began:  # noqa: ASYNC110 - as the event loop has it
         await asyncio.sleep(0)
-    assert await asyncio.gather(shared.get(), shared.get()) == [b"2", b"2"]
+    assert await asyncio.gather(*(shared.get() for _ in range(2))) == [b"2", b"2"]
     assert await first == b"1"
 
 
