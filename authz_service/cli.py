@@ -3,15 +3,12 @@
 import argparse
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from authz_service import __version__
-from authz_service.commands.check_config import add_check_config
 from authz_service.commands.common import EXIT_INTERRUPTED, EXIT_OK, load, report
-from authz_service.commands.explain import add_explain
-from authz_service.commands.lint import add_lint
-from authz_service.commands.replay import add_replay
 from authz_service.errors import ConfigurationError
 
 DESCRIPTION = "External authorization for Envoy: verifies access tokens here, decides routes here, injects identity."
@@ -29,7 +26,8 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; :returns: the exit code: 0 good, 1 failed, 2 unusable configuration or arguments."""
-    arguments = _parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = _parser(serve_alone=words[:1] == ["serve"]).parse_args(words)
     command: Callable[[argparse.Namespace, Mapping[str, str]], int] = arguments.command
     try:
         return command(arguments, os.environ)
@@ -39,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_OK if command is _serve else EXIT_INTERRUPTED
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(*, serve_alone: bool) -> argparse.ArgumentParser:
+    """:param serve_alone: without the other commands: what they load would stay in the service's memory."""
     parser = _Parser(prog="authz-service", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -57,11 +56,19 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     serve.set_defaults(command=_serve)
 
-    add_check_config(commands)
-    add_explain(commands)
-    add_lint(commands)
-    add_replay(commands)
+    if not serve_alone:
+        _add_offline_commands(commands)
     return parser
+
+
+def _add_offline_commands(commands: "argparse._SubParsersAction[Any]") -> None:
+    from authz_service.commands.check_config import add_check_config  # noqa: PLC0415 - see _parser
+    from authz_service.commands.explain import add_explain  # noqa: PLC0415
+    from authz_service.commands.lint import add_lint  # noqa: PLC0415
+    from authz_service.commands.replay import add_replay  # noqa: PLC0415
+
+    for add in (add_check_config, add_explain, add_lint, add_replay):
+        add(commands)
 
 
 def _serve(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
