@@ -12,7 +12,7 @@ from chaos.table import Report
 from chaos.tokens import in_turn, mint_many
 
 WINDOW_SECONDS = 1.0
-LOAD_PER_SECOND = 400.0
+LOAD_PER_SECOND = 1_000.0
 FEWEST_ROUNDS, MOST_ROUNDS = 5, 15
 BAR = 1.10
 RESAMPLES = 400

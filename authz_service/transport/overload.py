@@ -31,6 +31,7 @@ class OverloadGuard:
         self._limit = BURST_SECONDS
         self._running = False
         self._asked = False
+        self._refused = False
         self._next: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -42,7 +43,9 @@ class OverloadGuard:
     def _tick(self) -> None:
         now = self._worked()
         work = now - self._worked_then
-        self._limit = BURST_SECONDS if work <= LATE_SECONDS else min(max(LATE_SECONDS, work * SHRINKING), BURST_SECONDS)
+        backlog = self._refused or work > LATE_SECONDS
+        self._limit = min(max(LATE_SECONDS, work * SHRINKING), BURST_SECONDS) if backlog else BURST_SECONDS
+        self._refused = False
         self._last_tick, self._worked_then = self._timer(), now
         self._next = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick) if self._asked else None
         self._asked = False
@@ -61,4 +64,7 @@ class OverloadGuard:
             if self._running:
                 self._tick()  # the first request after a pause, in which nothing woke this process
             return False
-        return now - self._last_tick > self._limit and self._worked() - self._worked_then > self._limit / 2
+        if now - self._last_tick > self._limit and self._worked() - self._worked_then > self._limit / 2:
+            self._refused = True
+            return True
+        return False

@@ -82,6 +82,18 @@ async def test_while_too_much_keeps_coming_turns_become_short_and_stay_so() -> N
         assert guard._limit == LATE_SECONDS
 
 
+async def test_after_a_refusal_no_burst_is_served_even_if_little_was_done_for_want_of_the_processor() -> None:
+    async with ticking() as (times, guard):
+        times.work(BURST_SECONDS)
+        guard.behind(times.now)
+        for _ in range(20):
+            await next_turn(guard)
+            times.now += guard._limit  # somebody else had the processor for half of the time
+            times.work(guard._limit * 0.51)
+            assert guard.behind(times.now)
+        assert guard._limit == LATE_SECONDS
+
+
 async def test_after_a_short_turn_a_burst_is_served_again() -> None:
     async with ticking() as (times, guard):
         for seconds in (LATE_SECONDS * 2, LATE_SECONDS / 2):
