@@ -142,15 +142,9 @@ class DecisionServer:
 
 
 def _settle() -> None:
-    """What was loaded stays, and the garbage collector need not look at it again.
-
-    Nor does a wake-up interrupt Envoy, which shares the pod's processors: while it goes on, more requests come together
-    and are answered together. An idle processor is taken at once all the same (sched(7), SCHED_BATCH; Linux only).
-    """
+    """What was loaded stays: the garbage collector need not look at it again, which would take tens of milliseconds."""
     gc.collect()
     gc.freeze()
-    with suppress(AttributeError, OSError):
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def on_signals(reload: Callable[[], None]) -> asyncio.Future[signal.Signals]:

@@ -379,7 +379,7 @@ def test_the_mesh_knows_the_provider_and_fails_closed() -> None:
     assert provider["name"] == manifests("istio").one("AuthorizationPolicy", "chat-api")["spec"]["provider"]["name"]
     assert grpc.pop("service") == f"authz-service.{service['metadata']['namespace']}.svc.cluster.local"
     assert grpc.pop("port") == service["spec"]["ports"][0]["port"]
-    assert grpc == {"timeout": "0.5s", "failOpen": False, "statusOnError": "503", "clearRouteCache": False}
+    assert grpc == {"timeout": "1s", "failOpen": False, "statusOnError": "503", "clearRouteCache": False}
     assert values["pathNormalization"] == {"normalization": "MERGE_SLASHES"}
 
 
