@@ -101,7 +101,7 @@ def test_memory_is_bounded_by_kinds_and_the_latest_come_first() -> None:
     for number in range(2 * MAX_KINDS):
         denials.saw(request(), denial(rule=f"rule-{number}"))
     told = denials.told()
-    assert len(told) == MAX_TOLD
+    assert (len(denials._kinds), len(told)) == (MAX_KINDS, MAX_TOLD)
     assert told[0]["rule"] == f"rule-{2 * MAX_KINDS - 1}"
     assert [each["at"] for each in told] == sorted((each["at"] for each in told), reverse=True)
 
