@@ -18,6 +18,7 @@ from authz_service.migration.both_ways import BothWays
 from authz_service.observability.decision_log import open_decision_log
 from authz_service.observability.denials import LastDenials
 from authz_service.observability.metrics import Metrics
+from authz_service.observability.refusal_log import RefusalLog
 from authz_service.policy.loader import Policy
 from authz_service.transport.check import encode_identity
 from authz_service.transport.check_service import CheckService, Witness
@@ -67,6 +68,7 @@ class DecisionServer:
             config, policy, keys, metrics, encode_identity, disagreed=self._log.disagreed if self._log else None
         )
         self.last_denials = LastDenials(time.time)
+        self._refusal_log = RefusalLog(metrics.refused_tokens, time.monotonic)
         self.use(policy)
         if config.use_oauth2_auth:
             metrics.watch_cache(self._ways.deciding.authorizer.remembered)
@@ -111,12 +113,14 @@ class DecisionServer:
             _settle()
             await server.start()
             self._overload.start()
-            following = asyncio.create_task(self._follow_readiness(server))
+            background = (self._follow_readiness(server), self._refusal_log.watch())
+            tasks = [asyncio.create_task(each) for each in background]
             try:
                 yield server
             finally:
-                following.cancel()
-                await asyncio.gather(following, return_exceptions=True)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
                 self._overload.stop()
                 if self._spans:
                     self._spans.close()

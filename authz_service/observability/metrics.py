@@ -144,6 +144,14 @@ class Metrics:
         """A token was refused for its signature algorithm, one of the closed list of AlgorithmNotAllowed."""
         self._refused_algorithms[algorithm] += 1
 
+    def refused_tokens(self) -> Counter[Reason]:
+        """How many tokens did not validate so far, whether or not that was enforced."""
+        refused: Counter[Reason] = Counter()
+        for (_, reason, _, _), count in self._decisions.items():
+            if reason in INVALID_TOKEN_REASONS:
+                refused[reason] += count
+        return refused
+
     def watch_keys(self, keys: KeyFigures) -> None:
         """Show the state of the key sets at each scrape."""
         self.registry.register(_Figures(lambda: _key_families(keys)))

@@ -119,6 +119,15 @@ async def test_a_changed_policy_takes_over_and_a_bad_one_does_not(transport: str
         assert 'authz_policy_reloads_total{result="failure"} 1.0' in metrics
 
 
+async def test_refused_tokens_are_told_to_the_log_by_reason_and_number(transport: str) -> None:
+    async with issuing(transport) as (issuer, running):
+        expired = issuer.mint("expired")
+        for _ in range(3):
+            assert (await check(running, token=expired)).http_status == 401
+        await running.until_logged("Token validation failed: token_expired")
+        assert expired not in running.raw_log()
+
+
 async def test_sighup_refreshes_the_keys_now(transport: str) -> None:
     async with issuing(transport) as (issuer, running):
         await running.until_logged("health: SERVING")
