@@ -75,6 +75,8 @@ class Issuer:
         self._keys = [SigningKey("demo-1")]
         self.next_key = SigningKey("demo-2")
         """Signs after the next rotation; not announced until then."""
+        self.broken = False
+        """Whether the key set cannot be had."""
 
     @property
     def key(self) -> SigningKey:
@@ -121,6 +123,8 @@ def auth_api(issuer: Issuer) -> web.Application:
     """The HTTP side of it."""
 
     async def key_set(_request: web.Request) -> web.Response:
+        if issuer.broken:
+            raise web.HTTPServiceUnavailable(text="broken by /demo/break; /demo/mend mends it\n")
         return web.json_response(issuer.key_set(), headers={"Cache-Control": "max-age=60"})
 
     async def discovery(_request: web.Request) -> web.Response:
@@ -134,6 +138,10 @@ def auth_api(issuer: Issuer) -> web.Application:
 
     async def rotate(_request: web.Request) -> web.Response:
         return web.json_response({"signs_now": issuer.rotate().kid})
+
+    async def set_broken(request: web.Request) -> web.Response:
+        issuer.broken = request.path == "/demo/break"
+        return web.json_response({"key_set": "broken" if issuer.broken else "well"})
 
     async def token(request: web.Request) -> web.Response:
         user = request.query.get("user", "full")
@@ -153,6 +161,8 @@ def auth_api(issuer: Issuer) -> web.Application:
         web.get("/.well-known/jwks.json", key_set),
         web.get("/.well-known/openid-configuration", discovery),
         web.post("/demo/rotate", rotate),
+        web.post("/demo/break", set_broken),
+        web.post("/demo/mend", set_broken),
         web.get("/demo/token", token),
         web.get("/api/auth/permissions", permissions),
     ])  # fmt: skip
