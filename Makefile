@@ -11,7 +11,7 @@ RELEASED := build/released
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format unit integration e2e h2spec fuzz mutants chaos bench soak manifests screenshot protos protos-check docs dist audit sbom lock clean
+.PHONY: help run test lint format unit integration e2e h2spec fuzz mutants chaos bench soak manifests screenshot dashboard protos protos-check docs dist audit sbom lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -108,6 +108,9 @@ sbom: $(SUPPLIER) dist ## what an installation of the release is made of, with l
 	@$(BIN)/python -m pip --python $(RELEASED) install --quiet --require-hashes -r requirements/runtime.lock
 	@$(BIN)/python -m pip --python $(RELEASED) install --quiet --no-deps --no-index --find-links dist authz-service
 	@$(BIN)/cyclonedx-py environment $(RELEASED) --output-reproducible --of JSON -o dist/authz-service.cdx.json
+
+dashboard: $(INSTALLED) ## write deploy/monitoring/dashboard.json from tools/dashboard.py
+	$(BIN)/python -m tools.dashboard
 
 format: $(INSTALLED) ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
