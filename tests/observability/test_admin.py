@@ -157,6 +157,7 @@ async def test_a_client_that_does_not_read_is_let_go() -> None:
 
 
 async def until_connections(server: AdminServer, count: int) -> None:
+    assert server._runner.server is not None
     async with asyncio.timeout(PATIENCE_SECONDS):
         while len(server._runner.server.connections) != count:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.01)
