@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Callable
 
 TICK_SECONDS = 0.01
-BURST_SECONDS = 0.1
+BURST_SECONDS = 0.06
 """How long a turn of the event loop may last: a burst, after a pause of the machine for instance, is served."""
+PEACE_SECONDS = 1.0
+"""How long after a refusal the next burst is not: a flood has its gaps, too."""
 LATE_SECONDS = 0.015
 """A turn that has more work than this had a backlog."""
-SHRINKING = 0.8
+SHRINKING = 0.6
 """Where the load can be borne, a backlog shrinks from turn to turn by itself; what does not shrink so much is cut."""
 
 
@@ -31,7 +33,7 @@ class OverloadGuard:
         self._limit = BURST_SECONDS
         self._running = False
         self._asked = False
-        self._refused = False
+        self._peace_from = float("-inf")
         self._next: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -43,10 +45,9 @@ class OverloadGuard:
     def _tick(self) -> None:
         now = self._worked()
         work = now - self._worked_then
-        backlog = self._refused or work > LATE_SECONDS
-        self._limit = min(max(LATE_SECONDS, work * SHRINKING), BURST_SECONDS) if backlog else BURST_SECONDS
-        self._refused = False
         self._last_tick, self._worked_then = self._timer(), now
+        backlog = work > LATE_SECONDS or self._last_tick < self._peace_from
+        self._limit = min(max(LATE_SECONDS, work * SHRINKING), BURST_SECONDS) if backlog else BURST_SECONDS
         self._next = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick) if self._asked else None
         self._asked = False
 
@@ -65,6 +66,6 @@ class OverloadGuard:
                 self._tick()  # the first request after a pause, in which nothing woke this process
             return False
         if now - self._last_tick > self._limit and self._worked() - self._worked_then > self._limit / 2:
-            self._refused = True
+            self._peace_from = now + PEACE_SECONDS
             return True
         return False

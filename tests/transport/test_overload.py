@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from authz_service.transport.overload import BURST_SECONDS, LATE_SECONDS, SHRINKING, OverloadGuard
+from authz_service.transport.overload import BURST_SECONDS, LATE_SECONDS, PEACE_SECONDS, SHRINKING, OverloadGuard
 from tests.support.check_level import Checks
 from tests.support.check_requests import check_request, read_answer
 
@@ -59,7 +59,7 @@ async def test_a_burst_is_served_and_a_flood_is_not() -> None:
         assert guard.behind(times.now)
 
 
-@pytest.mark.parametrize("backlog", [LATE_SECONDS * 2, BURST_SECONDS])
+@pytest.mark.parametrize("backlog", [LATE_SECONDS * 2, BURST_SECONDS * 0.9])
 async def test_a_backlog_that_shrinks_is_served_and_one_that_does_not_is_cut(backlog: float) -> None:
     async with ticking() as (times, guard):
         times.work(backlog)
@@ -82,16 +82,24 @@ async def test_while_too_much_keeps_coming_turns_become_short_and_stay_so() -> N
         assert guard._limit == LATE_SECONDS
 
 
-async def test_after_a_refusal_no_burst_is_served_even_if_little_was_done_for_want_of_the_processor() -> None:
+async def test_after_a_refusal_it_takes_some_peace_until_a_burst_is_served_again() -> None:
     async with ticking() as (times, guard):
-        times.work(BURST_SECONDS)
-        guard.behind(times.now)
-        for _ in range(20):
+        times.work(BURST_SECONDS * 2)
+        assert guard.behind(times.now)
+        for pause in (0.0, PEACE_SECONDS / 2):
             await next_turn(guard)
-            times.now += guard._limit  # somebody else had the processor for half of the time
-            times.work(guard._limit * 0.51)
-            assert guard.behind(times.now)
-        assert guard._limit == LATE_SECONDS
+            times.now += pause
+            times.work(LATE_SECONDS / 2)
+            guard.behind(times.now)
+            await next_turn(guard)
+            assert guard._limit == LATE_SECONDS
+            times.work(0.001)
+            guard.behind(times.now)
+        times.now += PEACE_SECONDS
+        times.work(0.001)
+        guard.behind(times.now)
+        await next_turn(guard)
+        assert guard._limit == BURST_SECONDS
 
 
 async def test_after_a_short_turn_a_burst_is_served_again() -> None:
