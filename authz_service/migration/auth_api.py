@@ -142,8 +142,9 @@ class AuthApi:
         """Logged when it begins and when it changes: one line for an outage, not one for each request."""
         if cause != self._failing:
             log.error(
-                "The Auth-API cannot be asked at %s: %s (%s). Tokens are answered with 503 until it answers; check it, "
-                "and AUTH_API_PERMISSIONS_URL.", self._url, message, cause,
+                "The Auth-API cannot be asked at %s: %s (%s). With USE_OAUTH2_AUTH=false requests with a token get 503 "
+                "until it answers; otherwise only comparisons suffer. Check it, and AUTH_API_PERMISSIONS_URL.",
+                self._url, message, cause,
             )  # fmt: skip
         self._failing = cause
         return Unavailable(Reason.AUTH_API_UNAVAILABLE, "The Auth-API cannot be asked at the moment.")
