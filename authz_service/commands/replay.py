@@ -121,6 +121,10 @@ def _print(report: "Report") -> None:
     for unknown, found in report.unknown.items():
         print(f"COULD NOT TELL {_rule(unknown.rule)}: {_requests(found)}: {unknown.why}")
         _print_examples(found)
+    for disagreement, found in report.disagreements.items():
+        way = f"{disagreement.reason}, the other way {disagreement.other_reason}"
+        print(f"DISAGREED {_rule(disagreement.rule)}: {_requests(found)}: {way}")
+        _print_examples(found)
     print(_summary(report))
 
 
@@ -139,7 +143,11 @@ def _rule(name: str) -> str:
 
 
 def _requests(found: "Found") -> str:
-    return "1 request" if found.count == 1 else f"{found.count:,} requests"
+    return _some(found.count, "request")
+
+
+def _some(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _change(flip: "Flip") -> str:
@@ -172,13 +180,13 @@ def _summary(report: "Report") -> str:
     parts = [f"{looser:,} looser", f"{stricter:,} stricter"]
     if unknown := sum(found.count for found in report.unknown.values()):
         parts.append(f"{unknown:,} could not be told")
-    if report.disagreements:
-        parts.append(f"{report.disagreements:,} lines of a comparison left out")
+    if disagreements := sum(found.count for found in report.disagreements.values()):
+        parts.append(f"{_some(disagreements, 'disagreement')} of a comparison")
     if report.damaged:
         shown = ", ".join(map(str, report.damaged_lines))
         more = ", ..." if report.damaged > len(report.damaged_lines) else ""
-        parts.append(f"{report.damaged:,} damaged lines ({shown}{more})")
-    return f"{report.decided:,} of {report.lines:,} lines decided again: {', '.join(parts)}."
+        parts.append(f"{_some(report.damaged, 'damaged line')} ({shown}{more})")
+    return f"{report.decided:,} of {_some(report.lines, 'line')} decided again: {', '.join(parts)}."
 
 
 def _as_json(report: "Report") -> dict[str, Any]:
@@ -186,7 +194,7 @@ def _as_json(report: "Report") -> dict[str, Any]:
 
     return {
         "lines": report.lines, "decided": report.decided, "looser": report.total(Direction.LOOSER),
-        "stricter": report.total(Direction.STRICTER), "disagreements": report.disagreements,
+        "stricter": report.total(Direction.STRICTER),
         "damaged": {"count": report.damaged, "first_lines": report.damaged_lines},
         "flips": [
             {
@@ -198,6 +206,9 @@ def _as_json(report: "Report") -> dict[str, Any]:
         "could_not_tell": [
             {"rule": unknown.rule, "why": unknown.why.name.lower(), **_found_json(found)}
             for unknown, found in report.unknown.items()
+        ],
+        "disagreements": [
+            {**disagreement._asdict(), **_found_json(found)} for disagreement, found in report.disagreements.items()
         ],
     }  # fmt: skip
 

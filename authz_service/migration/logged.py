@@ -66,8 +66,8 @@ class Logged(NamedTuple):
     asked: Asked
     answer: Answer
     request_id: str
-    is_disagreement: bool
-    """It tells of a decision once more, because a comparison came to another one."""
+    other_reason: Reason | None = None
+    """The line tells of a decision once more, because a comparison came to another one: for this reason."""
 
 
 def read_line(line: bytes) -> Logged:
@@ -79,7 +79,8 @@ def read_line(line: bytes) -> Logged:
     if type(given) is not dict or given.get("v") != VERSION:
         raise Damaged(f"it is not a decision in version {VERSION} of the format")
     try:
-        return Logged(_asked(given), _answer(given), _text(given["request_id"]), "other_reason" in given)
+        other_reason = _REASONS[given["other_reason"]] if "other_reason" in given else None
+        return Logged(_asked(given), _answer(given), _text(given["request_id"]), other_reason)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise Damaged("a field is missing, or is not what it must be") from None
 

@@ -11,7 +11,7 @@ from authz_service.authorizer import Authorizer, Limits
 from authz_service.errors import Reason, RequestRefused
 from authz_service.migration.logged import Answer, Asked, Damaged, Logged, read_line
 from authz_service.migration.logged_token import CouldNotTell, LoggedToken
-from authz_service.migration.report import Direction, Flip, Found, Report, Unknown, Why
+from authz_service.migration.report import Direction, Disagreement, Flip, Found, Report, Unknown, Why
 from authz_service.model import Allow, HttpRequest, Mode
 from authz_service.policy.loader import Policy
 from authz_service.policy.path import split_target
@@ -48,10 +48,11 @@ class Replay:
             except Damaged:
                 report.add_damaged(report.lines)
                 continue
-            if logged.is_disagreement:
-                report.disagreements += 1
-                continue
-            self._count(self._result(logged), logged)
+            if logged.other_reason is None:
+                self._count(self._result(logged), logged)
+            else:
+                key = Disagreement(logged.answer.rule, logged.answer.reason, logged.other_reason)
+                report.disagreements.setdefault(key, Found()).add(report.lines, logged)
 
     def _count(self, result: Flip | Unknown | None, logged: Logged) -> None:
         report = self.report

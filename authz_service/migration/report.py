@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from authz_service.errors import Reason
 from authz_service.migration.logged import Answer, Logged
 
 EXAMPLES = 3
@@ -49,6 +50,14 @@ class Unknown(NamedTuple):
     """That would decide, if there is one."""
 
 
+class Disagreement(NamedTuple):
+    """Requests of which a comparison came to another end, by the policy of then."""
+
+    rule: str
+    reason: Reason
+    other_reason: Reason
+
+
 class Example(NamedTuple):
     """One of them."""
 
@@ -76,13 +85,13 @@ class Report:
 
     lines: int = 0
     decided: int = 0
-    disagreements: int = 0
-    """Lines that tell of a comparison, and of a decision that has a line of its own or is one of many."""
     damaged: int = 0
     damaged_lines: list[int] = field(default_factory=list)
     """The numbers of the first few."""
     flips: dict[Flip, Found] = field(default_factory=dict)
     unknown: dict[Unknown, Found] = field(default_factory=dict)
+    disagreements: dict[Disagreement, Found] = field(default_factory=dict)
+    """Told by lines of their own, which are no decisions besides."""
 
     def total(self, direction: Direction) -> int:
         """How many requests change so."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import grpc
 import pytest
 
+from authz_service.migration.logged import read_line
 from tests.support.check_requests import Answer, check_request, read_answer
 from tests.support.permissions_api import PermissionsApi
 from tests.support.service import Service, service
@@ -91,6 +92,18 @@ async def test_workers_compare_and_say_it_as_one(tmp_path: Path) -> None:
             await asyncio.sleep(0.01)
         assert found["summary"] == "2 compared, 0 looser, 2 stricter: algorithm_not_allowed"
         assert (found["rule"], found["ready"]) == ("list-groups", False)
+
+
+async def test_each_disagreement_is_in_the_decision_log_with_both_reasons(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.log"
+    async with old_way(AUTHZ_COMPARE_SAMPLE="1", AUTHZ_DECISION_LOG=str(path), AUTHZ_DECISION_LOG_SAMPLE="0") as stage:
+        assert (await stage.check(HS256_TOKEN)).allowed
+        await stage.authz.until(lambda: path.read_bytes().endswith(b"\n"), "line")
+        (line,) = path.read_bytes().splitlines()
+        assert HS256_TOKEN.encode() not in line
+        logged = read_line(line)
+        assert (logged.answer.rule, logged.answer.reason) == ("list-groups", "allowed")
+        assert logged.other_reason == "algorithm_not_allowed"
 
 
 async def test_workers_ask_as_one_process_does(tmp_path: Path) -> None:

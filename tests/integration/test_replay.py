@@ -68,7 +68,7 @@ def test_the_same_as_json_for_scripts(tmp_path: Path) -> None:
     assert result.returncode == 1
     answer = {"rule": "groups", "mode": "enforce"}
     assert json.loads(result.stdout) == {
-        "lines": 2, "decided": 1, "looser": 1, "stricter": 0, "disagreements": 0,
+        "lines": 2, "decided": 1, "looser": 1, "stricter": 0, "disagreements": [],
         "damaged": {"count": 1, "first_lines": [2]}, "could_not_tell": [],
         "flips": [{
             "direction": "looser", "rule": "groups", "count": 1,
@@ -86,15 +86,25 @@ def test_what_cannot_be_told_is_said_and_is_no_failure(tmp_path: Path) -> None:
     result = replay(tmp_path, public)
     assert result.returncode == 0
     assert b"COULD NOT TELL groups: 1 request: its token was not looked at then" in result.stdout
-    assert b"0 of 1 lines decided again: 0 looser, 0 stricter, 1 could not be told." in result.stdout
+    assert b"0 of 1 line decided again: 0 looser, 0 stricter, 1 could not be told." in result.stdout
     (unknown,) = json.loads(replay(tmp_path, public, READ, "--json").stdout)["could_not_tell"]
     assert (unknown["rule"], unknown["why"], unknown["count"]) == ("groups", "not_looked_at", 1)
+
+
+def test_what_a_comparison_disagreed_about_is_named_by_rule_and_is_no_matter_of_the_policy(tmp_path: Path) -> None:
+    disagreed = ALLOWED.replace(b"}}\n", b'},"other_reason":"permission_denied"}\n')
+    result = replay(tmp_path, disagreed)
+    assert result.returncode == 0
+    assert b"DISAGREED groups: 1 request: allowed, the other way permission_denied\n    line 1: " in result.stdout
+    assert b"0 of 1 line decided again: 0 looser, 0 stricter, 1 disagreement of a comparison." in result.stdout
+    (told,) = json.loads(replay(tmp_path, disagreed, READ, "--json").stdout)["disagreements"]
+    assert (told["rule"], told["reason"], told["other_reason"]) == ("groups", "allowed", "permission_denied")
 
 
 def test_a_log_can_come_by_standard_input(tmp_path: Path) -> None:
     result = replay(tmp_path, "-")
     assert (result.returncode, result.stdout.splitlines()[-1]) == (
-        0, b"1 of 1 lines decided again: 0 looser, 1 stricter.",
+        0, b"1 of 1 line decided again: 0 looser, 1 stricter.",
     )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ def test_what_was_written_is_read(plain: bool) -> None:
         Asked("GET", "/groups/7", "chat.example.com", preflight=False, credentials=True, caller=Caller(
             "http://issuer", *name, ("a", "b"), ("member",), (("org_id", "7"), ("x", None)),
         )),
-        Answer(Reason.ALLOWED, "groups", Mode.SHADOW, passed=True), "r-1", is_disagreement=False,
+        Answer(Reason.ALLOWED, "groups", Mode.SHADOW, passed=True), "r-1", None,
     )  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def test_of_whom_nothing_is_known_nothing_is_read() -> None:
     logged = read_line(write_line(decided(REQUEST, DENIED, 0, Reason.ALLOWED), plain_subject=False))
     assert (logged.asked.caller, logged.asked.credentials) == (None, False)
     assert logged.answer == Answer(Reason.TOKEN_EXPIRED, "groups", Mode.ENFORCE, passed=False)
-    assert logged.is_disagreement
+    assert logged.other_reason is Reason.ALLOWED
 
 
 GOOD: dict[str, Any] = json.loads(write_line(decided(REQUEST, ALLOWED, 0), plain_subject=False))
@@ -71,6 +71,7 @@ SYNTHETIC = {
     "a decision that is none": changed(decision="maybe"),
     "a decision of a wrong type": changed(decision=["allow"]),
     "a reason that its decision cannot have": changed(decision="deny"),
+    "a reason of the other way that is none": changed(other_reason="because"),
     "a caller of a wrong type": changed(caller="user-1"),
     "nobody's claims": with_caller(issuer=""),
     "a subject of a wrong type": with_caller(sub=7),

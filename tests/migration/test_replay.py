@@ -240,11 +240,13 @@ def test_a_caller_whom_no_header_can_carry_stays_refused_wherever_the_rule_would
     assert flipped(READ, PUBLIC, asked(by="control")) == [("looser", "groups", "claims_invalid", "public")]
 
 
-def test_a_comparison_is_no_decision_of_its_own() -> None:
+def test_a_disagreement_of_a_comparison_is_told_by_its_rule_and_is_no_decision_besides() -> None:
     request = asked()
     lines = [write_line(decided(request, decide(READ, request), 0, Reason.TOKEN_EXPIRED), plain_subject=False)]
     report = replay(lines, WRITE)
-    assert (report.lines, report.decided, report.disagreements, report.flips) == (1, 0, 1, {})
+    assert (report.lines, report.decided, report.flips) == (1, 0, {})
+    ((disagreement, found),) = report.disagreements.items()
+    assert (disagreement, found.count) == (("groups", "allowed", "token_expired"), 1)
 
 
 def test_damaged_lines_are_counted_and_the_others_decided() -> None:
