@@ -11,11 +11,12 @@ from bench.bars import bars
 from bench.machine import choose_cores, environment
 from bench.plot import plot
 from bench.processes import BenchFailed
-from bench.report import as_markdown, bar_table
+from bench.report import as_markdown, bar_table, before_and_after
 from bench.run import FULL, QUICK, SECTIONS, measure
 from bench.samples import Samples
 
 DOCS = Path(__file__).parent.parent / "docs" / "benchmarks"
+MIGRATION = DOCS.parent / "migration.md"
 DESCRIPTION = "Measure authz-service beside its peers. Exit code 1 when a bar does not hold, 2 when measuring failed."
 
 
@@ -43,8 +44,17 @@ def _write(samples: Samples, facts: dict[str, int]) -> None:
     DOCS.mkdir(parents=True, exist_ok=True)
     (DOCS / "results.json").write_text(json.dumps(_document(samples, facts), indent=1) + "\n", encoding="utf-8")
     (DOCS / "results.md").write_text(as_markdown(samples, environment(), facts), encoding="utf-8")
+    _fill(MIGRATION, "before and after: from `make bench`", "end of before and after", before_and_after(samples))
     if not plot(samples, DOCS / "cpu.svg"):
         _say("no plot: matplotlib is not installed, or nothing went through Envoy")
+
+
+def _fill(path: Path, begin: str, end: str, lines: Sequence[str]) -> None:
+    """Put lines between two comments of a page."""
+    before, _, rest = path.read_text(encoding="utf-8").partition(f"<!-- {begin} -->\n")
+    after = rest.partition(f"<!-- {end} -->")[2]
+    text = "\n".join(["", *lines, "", ""])
+    path.write_text(f"{before}<!-- {begin} -->\n{text}<!-- {end} -->{after}", encoding="utf-8")
 
 
 def _document(samples: Samples, facts: dict[str, int]) -> dict[str, object]:

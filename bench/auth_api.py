@@ -14,12 +14,15 @@ HEAD_END = b"\r\n\r\n"
 
 
 class Answering(asyncio.Protocol):
-    """HTTP/1.1 with keep-alive and without pipelining: the key set, and whatever else is asked the permissions.
+    """HTTP/1.1 with keep-alive and without pipelining: the key set, how often it was asked about a token, and whatever
+    else is asked the permissions.
 
     :param delay: seconds, for permissions.
     """
 
     _transport: asyncio.Transport
+    _questions = 0
+    """About tokens, of all connections."""
 
     def __init__(self, keys: bytes, permissions: bytes, delay: float) -> None:
         self._keys = _response(keys)
@@ -37,7 +40,12 @@ class Answering(asyncio.Protocol):
         target, self._head = self._head.split(b" ", 2)[1], b""
         if target.endswith(b"jwks.json"):
             self._transport.write(self._keys)
-        elif self._delay:
+            return
+        if target.endswith(b"/questions"):
+            self._transport.write(_response(b"%d" % Answering._questions))
+            return
+        Answering._questions += 1
+        if self._delay:
             asyncio.get_running_loop().call_later(self._delay, self._transport.write, self._permissions)
         else:
             self._transport.write(self._permissions)

@@ -7,7 +7,7 @@ from bench.bars import MIB, Bar, bars, spread
 from bench.envoy_listeners import JWT_AUTHN
 from bench.run import BUSY, HALF, MEMORY, SINGLE, TRANSPORTS
 from bench.samples import Figure, Samples
-from bench.stage import EMPTY
+from bench.stage import EMPTY, NATIVE, OLD, OLD_SLOW
 
 METHOD = """\
 One run, all subjects side by side: the load on one core, what bears it (Envoy and the server together) on another.
@@ -20,8 +20,7 @@ within each repetition. Processor time is user and system, by the kernel's clock
   with longer time limits, without access log, and answering by itself where chat-api would. Servers listen on Unix
   sockets.
 - `jwt_authn`: the same token, key set, issuer and audience, all claims as headers; no rule is held against it.
-- The old way: a stand-in, `grpc.aio` and one request to an Auth-API for each Check. The Auth-API's own time counts for
-  nobody.
+- The old way: authz-service with `USE_OAUTH2_AUTH=false`. The Auth-API is a stand-in whose own time counts for nobody.
 - 1 and 32 connections: wrk, a closed loop. Half load: `bench/constant_rate.py`, where requests are due at fixed times
   and latencies begin then; at half of what Envoy and authz-service (native) bear together for `no auth`, `jwt_authn`
   and itself, at half of what each bears for the others.
@@ -48,6 +47,26 @@ def bar_table(samples: Samples) -> list[str]:
         ("must hold", "bar", "measured", ""),
         ((bar.what, bar.bar, bar.measured, _verdict(bar)) for bar in bars(samples)),
     )
+
+
+def before_and_after(samples: Samples) -> list[str]:
+    """What the migration changes: the same requests through Envoy, the old way and the new one."""
+    rows = (
+        (
+            subject,
+            _cell(samples.figure(BUSY, subject, "asked"), "", 2),
+            _cell(samples.figure(SINGLE, subject, "p50_ms"), " ms", 2),
+            _cell(samples.figure(SINGLE, subject, "p99_ms"), " ms", 2),
+            _cell(samples.figure(BUSY, subject, "per_second"), "", 0),
+            _cell(samples.figure(BUSY, subject, "pair_us"), " µs", 0),
+        )
+        for subject in (OLD_SLOW, OLD, NATIVE)
+    )
+    heads = (
+        "", "questions to the Auth-API per request", "p50, 1 connection", "p99, 1 connection", "requests/s, 32 connections",
+        "CPU/request, Envoy and authz-service",
+    )  # fmt: skip
+    return _table(heads, rows)
 
 
 def _verdict(bar: Bar) -> str:

@@ -13,7 +13,7 @@ from bench.load import Load, h2load, has, wrk
 from bench.machine import Cores, on_core
 from bench.processes import BenchFailed, Child, module
 from bench.samples import Samples
-from bench.stage import EMPTY, EMPTY_NATIVE, GRPCIO, NATIVE, Stage, ask_directly, raw_request, stage
+from bench.stage import EMPTY, EMPTY_NATIVE, GRPCIO, NATIVE, Stage, ask_directly, questions, raw_request, stage
 
 CORE, GROWTH, TRANSPORTS, ENVOY, MEMORY = "core", "growth", "transports", "envoy", "memory"
 SECTIONS = (CORE, GROWTH, TRANSPORTS, ENVOY, MEMORY)
@@ -109,11 +109,12 @@ def _through_envoy(plan: Plan, running: Stage, samples: Samples, say: Say) -> No
         for section, connections in ((BUSY, CONNECTIONS), (SINGLE, 1)):
             say(f"{section}: {number + 1} of {plan.repetitions}")
             for subject in subjects:
+                asked = questions(running)
                 with _used_by(running, subject) as used:
                     load = _wrk(running, subject, connections, plan.seconds)
                 samples.add(
                     section, subject, per_second=load.per_second, p50_ms=load.p50_ms, p99_ms=load.p99_ms,
-                    failed=load.failed, **_each(used, load),
+                    failed=load.failed, asked=(questions(running) - asked) / load.requests, **_each(used, load),
                 )  # fmt: skip
     _half_load(plan, running, samples, say)
 

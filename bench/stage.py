@@ -38,6 +38,8 @@ class Stage(NamedTuple):
     servers: Mapping[str, Listener]
     """ext_authz servers by subject."""
     envoy: Envoy
+    auth_api: str
+    """Where it tells how often it was asked about a token."""
     message: bytes
     """The ``CheckRequest`` that Envoy sent about a request with this token."""
 
@@ -67,7 +69,7 @@ def stage(cores: Cores, only: frozenset[str] = frozenset()) -> Iterator[Stage]:
         }
         sockets = {subject: server.socket for subject, server in servers.items() if subject != EMPTY_NATIVE}
         envoy = stack.enter_context(Envoy(directory, key_set, sockets, core=cores.subject))
-        running = Stage(cores, directory, token, servers, envoy, b"")
+        running = Stage(cores, directory, token, servers, envoy, auth_api[0], b"")
         for subject in envoy.ports:
             _until_allowed(running, subject)
         message = recorded.read_bytes()
@@ -80,6 +82,12 @@ def ask_directly(server: Listener, message: bytes) -> bytes:
     with grpc.insecure_channel(f"unix:{server.socket}") as channel:
         call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(METHOD)
         return call(message, timeout=PATIENCE_SECONDS)
+
+
+def questions(running: Stage) -> int:
+    """How often the Auth-API was asked about a token so far."""
+    with urlopen(f"{running.auth_api}/questions", timeout=PATIENCE_SECONDS) as response:  # noqa: S310 - our own address
+        return int(response.read())
 
 
 def raw_request(running: Stage) -> bytes:
@@ -95,8 +103,11 @@ def _servers(directory: Path, auth_api: tuple[str, str], recorded: Path, cores: 
         "AUTH_API_ISSUER": ISSUER, "AUTH_API_JWKS_URL": f"{at_once}/jwks.json", "AUTHZ_POLICY_FILE": str(POLICY),
     }  # fmt: skip
 
-    def sidecar(transport: str) -> Sidecar:
-        return Sidecar(directory / f"{transport}.sock", {**environ, "AUTHZ_TRANSPORT": transport}, core=core)
+    def sidecar(name: str, **more: str) -> Sidecar:
+        return Sidecar(directory / f"{name}.sock", {**environ, **more}, core=core)
+
+    def old_way(name: str, auth_api: str) -> Sidecar:
+        return sidecar(name, USE_OAUTH2_AUTH="false", AUTH_API_PERMISSIONS_URL=f"{auth_api}/api/auth/permissions")
 
     def stand_in(name: str, kind: str, *options: str | Path) -> Listener:
         socket = directory / f"{name}.sock"
@@ -104,11 +115,11 @@ def _servers(directory: Path, auth_api: tuple[str, str], recorded: Path, cores: 
 
     return {
         NATIVE: sidecar("native"),
-        GRPCIO: sidecar("grpcio"),
+        GRPCIO: sidecar("grpcio", AUTHZ_TRANSPORT="grpcio"),
         EMPTY: stand_in("empty", "grpcio", "--record", recorded),
         EMPTY_NATIVE: stand_in("empty-native", "native"),
-        OLD: stand_in("old", "asking", "--auth-api", f"{at_once}/api/auth/permissions"),
-        OLD_SLOW: stand_in("old-slow", "asking", "--auth-api", f"{slow}/api/auth/permissions"),
+        OLD: old_way("old", at_once),
+        OLD_SLOW: old_way("old-slow", slow),
     }
 
 

@@ -1,27 +1,22 @@
-"""Servers that a sidecar is held against: nothing in them but the transport, or the old way in its simplest form."""
+"""Servers that a sidecar is held against: nothing in them but the transport."""
 
 import argparse
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import grpc
 import uvloop
-from aiohttp import ClientSession
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from authz_service._pb.external_auth_pb2 import CheckRequest, CheckResponse
-from authz_service._pb.messages_pb2 import HeaderValueOption
+from authz_service._pb.external_auth_pb2 import CheckResponse
 from authz_service.config import Address
 from authz_service.transport.check_service import METHOD
 from authz_service.transport.native_server import NativeServer
-from bench.credentials import CLAIMS_TO_HEADERS
 
 SERVICE = METHOD.strip("/").rpartition("/")[0]
 ALLOW = CheckResponse(status={"code": 0}, ok_response={}).SerializeToString()
-DENY = CheckResponse(status={"code": 16}).SerializeToString()
 
 Answer = Callable[[bytes], Awaitable[bytes]]
 
@@ -44,26 +39,6 @@ class Recorder:
             part.write_bytes(message)
             part.rename(self._path)
         return ALLOW
-
-
-async def ask_auth_api(session: ClientSession, url: str, message: bytes) -> bytes:
-    """The old way: the Auth-API is asked about each request; its answer becomes the identity headers.
-
-    A model, not the product: it caches nothing and holds nothing against a policy.
-    """
-    headers = CheckRequest.FromString(message).attributes.request.http.headers
-    async with session.get(url, headers={"Authorization": headers["authorization"]}) as response:
-        if response.status != 200:  # noqa: PLR2004
-            return DENY
-        claims = await response.json()
-    answer = CheckResponse(status={"code": 0})
-    for claim, name in CLAIMS_TO_HEADERS.items():
-        value = claims[claim]
-        option = answer.ok_response.headers.add()
-        option.append_action = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
-        option.header.key = name
-        option.header.value = ",".join(value) if isinstance(value, list) else str(value)
-    return answer.SerializeToString()
 
 
 async def serve_grpcio(answer: Answer, socket: Path) -> None:
@@ -99,19 +74,15 @@ async def serve_native(socket: Path) -> None:
 async def _serve(given: argparse.Namespace) -> None:
     if given.kind == "native":
         await serve_native(given.socket)
-    elif given.kind == "asking":
-        async with ClientSession() as session:
-            await serve_grpcio(partial(ask_auth_api, session, given.auth_api), given.socket)
     else:
         await serve_grpcio(Recorder(given.record) if given.record else empty, given.socket)
 
 
 def _main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.stand_in")
-    parser.add_argument("kind", choices=["grpcio", "native", "asking"])
+    parser.add_argument("kind", choices=["grpcio", "native"])
     parser.add_argument("socket", type=Path)
     parser.add_argument("--record", type=Path)
-    parser.add_argument("--auth-api")
     given = parser.parse_args()
     # As our own transports have it, and faster than asyncio's own loop: the peer is taken at its best.
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
