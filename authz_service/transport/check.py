@@ -28,6 +28,8 @@ TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """RFC 9110 section 5.6.2, what a header name is made of."""
 KNOWN = 1024
 """How many encoded parts are kept, of each kind; what clients choose can push out the others, and no more."""
+KNOWN_VERDICTS = 65_536
+"""Of these no client chooses any: a few for each rule of the policy."""
 
 OK_RESPONSE = tag(CheckResponse.OK_RESPONSE_FIELD_NUMBER)
 DENIED_RESPONSE = tag(CheckResponse.DENIED_RESPONSE_FIELD_NUMBER)
@@ -151,7 +153,7 @@ def _encode_changes(set_headers: Headers, names: tuple[str, ...]) -> bytes:
     return _encode_headers(set_headers) + OkHttpResponse(headers_to_remove=removed).SerializeToString()
 
 
-@lru_cache(KNOWN)
+@lru_cache(KNOWN_VERDICTS)
 def _encode_verdict(reason: Reason, rule: str, mode: Mode) -> bytes:
     return _encode_metadata("reason", reason) + _encode_metadata("rule", rule) + _encode_metadata("mode", mode)
 
