@@ -63,8 +63,8 @@ def before_and_after(samples: Samples) -> list[str]:
         for subject in (OLD_SLOW, OLD, NATIVE)
     )
     heads = (
-        "", "questions to the Auth-API per request", "p50, 1 connection", "p99, 1 connection", "requests/s, 32 connections",
-        "CPU/request, Envoy and authz-service",
+        "", "questions to the Auth-API per request", "p50, 1 connection", "p99, 1 connection",
+        "requests/s, 32 connections", "CPU/request, Envoy and authz-service",
     )  # fmt: skip
     return _table(heads, rows)
 
