@@ -130,4 +130,9 @@ def _print(found: Iterable[tuple[str, Finding]], arguments: argparse.Namespace) 
         print(f"{path}: {finding.place}: {finding.severity} {finding.code}: {finding.message}", file=out)
         print(f"    {finding.advice}", file=out)
     errors, warnings = counts[Severity.ERROR], counts[Severity.WARNING]
-    print(f"{errors} errors, {warnings} warnings." if errors or warnings else "Nothing was found.", file=out)
+    summary = f"{_number(errors, 'error')}, {_number(warnings, 'warning')}."
+    print(summary if errors or warnings else "Nothing was found.", file=out)
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"

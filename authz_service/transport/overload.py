@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Callable
 
 TICK_SECONDS = 0.01
-BURST_SECONDS = 0.06
+BURST_SECONDS = 0.1
 """How long a turn of the event loop may last: a burst, after a pause of the machine for instance, is served."""
 PEACE_SECONDS = 1.0
 """How long after a refusal the next burst is not: a flood has its gaps, too."""
 LATE_SECONDS = 0.015
 """A turn that has more work than this had a backlog."""
-SHRINKING = 0.6
+SHRINKING = 0.7
 """Where the load can be borne, a backlog shrinks from turn to turn by itself; what does not shrink so much is cut."""
 
 
