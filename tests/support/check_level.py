@@ -1,43 +1,29 @@
 """The Check level: ``bytes -> bytes`` with the real rooms behind it; only the keys are fixed and the clock stands."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from authz_service.authorizer import Authorizer, Limits
-from authz_service.errors import UnknownKeyId
 from authz_service.keys.jwk import parse_key_set
 from authz_service.observability.metrics import Metrics
 from authz_service.policy.loader import parse_policy
 from authz_service.token.claims import ClaimRules
-from authz_service.token.jws import VerificationKey
 from authz_service.token.verifier import TokenVerifier
 from authz_service.transport.check import encode_identity
 from authz_service.transport.check_service import CheckService, Trace, Witness
 from authz_service.ways import LocalWay
 from tests.support.check_requests import Answer, read_answer
+from tests.support.static_keys import StaticKeys
 from tests.support.tokens import AUDIENCE, ISSUER, NOW, SigningKey, jwks, signing_key
 
 ALGORITHMS = frozenset({"RS256"})
 
 
-class FixedKeys:
+class FixedKeys(StaticKeys):
     """A key source that never changes, and that remembers who asked for a refresh."""
 
     def __init__(self, *keys: SigningKey) -> None:
-        self._keys: Mapping[str, VerificationKey] = parse_key_set(jwks(*keys), ALGORITHMS).keys
+        super().__init__(parse_key_set(jwks(*keys), ALGORITHMS).keys)
         self.refreshes: list[tuple[str, str]] = []
-
-    def key(self, issuer: str, kid: str) -> VerificationKey:
-        """See :class:`authz_service.token.verifier.KeySource`."""
-        if kid not in self._keys:
-            raise UnknownKeyId(issuer, kid)
-        return self._keys[kid]
-
-    def mark_used(self, issuer: str, kid: str) -> None:
-        """See :class:`authz_service.token.verifier.KeySource`."""
-
-    def vouches(self, issuer: str, key: VerificationKey, now: float) -> bool:
-        """See :class:`authz_service.token.verifier.KeySource`."""
-        return self._keys.get(key.kid) is key
 
     async def refresh_for_unknown_kid(self, issuer: str, kid: str) -> None:
         """See :class:`authz_service.ways.KeyRefresher`."""
