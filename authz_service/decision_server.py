@@ -146,7 +146,7 @@ class DecisionServer:
 
 
 def _settle() -> None:
-    """What was loaded stays: the garbage collector need not look at it again, which would take tens of milliseconds."""
+    """What was loaded stays: the garbage collector need not look at it again, which takes some twenty milliseconds."""
     gc.collect()
     gc.freeze()
 

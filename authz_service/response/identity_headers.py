@@ -86,7 +86,7 @@ def _encode_list(items: list[Any]) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    """Nearly all are: quote() would give the same, at thirty times the price."""
+    """Nearly all are: quote() would give the same, at twice the price."""
     return text.isascii() and not text.encode().translate(None, _NEVER_ENCODED)
 
 

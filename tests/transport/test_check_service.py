@@ -1,5 +1,7 @@
 """Whoever wants to know of decisions is told of each one, and has no say in it."""
 
+import gc
+
 import pytest
 
 from authz_service.errors import Reason
@@ -112,3 +114,18 @@ def test_a_trace_that_breaks_changes_no_answer(caplog: pytest.LogCaptureFixture)
     for message in (bearer(token()), bearer("none")):
         assert checks.service.check(message, TRACEPARENT) == alone.service.check(message)
     assert "Tracing a decision broke" in caplog.text
+
+
+@pytest.mark.parametrize("text", [None, "none", token(), token(exp=0)], ids=["missing", "malformed", "good", "expired"])
+def test_a_denial_leaves_nothing_for_the_garbage_collector(text: str | None) -> None:
+    checks = Checks(POLICY.replace("authenticated: true", 'permission: "of nobody"'))
+    message = check_request(path="/groups") if text is None else bearer(text)
+    assert not checks.check(message).allowed
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(10):
+            checks.service.check(message)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
