@@ -1,9 +1,8 @@
 """Who is calling: a verified token, made ready once for all the decisions about it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from authz_service.errors import Refused
 from authz_service.model import Claims, Identity
@@ -24,26 +23,26 @@ MAX_SHARED = 10_000
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """One token's bearer."""
 
     claims: Claims
     """What decisions need, and of the payload nothing else."""
     key: VerificationKey
     """Who vouches for that."""
-    _identity: Identity | Refused
+    announced: Identity | Refused
+    """See :meth:`identity`."""
 
     def identity(self) -> Identity:
         """How the bearer is announced; :raises Refused: when no header can carry that."""
-        if isinstance(self._identity, Refused):
-            raise self._identity.with_traceback(None)
-        return self._identity
+        if isinstance(self.announced, Refused):
+            raise self.announced.with_traceback(None)
+        return self.announced
 
     @property
     def size(self) -> int:
         """Bytes, about."""
-        identity, claims = self._identity, self.claims
+        identity, claims = self.announced, self.claims
         encoded = 0 if isinstance(identity, Refused) else len(identity.headers) + len(identity.metadata)
         compared = sum(len(str(value)) + OBJECT_BYTES for value in claims.payload.values())
         return OBJECTS_BYTES + encoded + compared + len(claims.subject)

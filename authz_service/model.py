@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from authz_service.errors import Reason
 
@@ -36,10 +36,7 @@ class Mode(StrEnum):
     SHADOW = "shadow"
 
 
-@dataclass(frozen=True, slots=True)
-class Claims:
-    """What a good token claims (RFC 7519 section 4.1): verified here, or in the words of the Auth-API."""
-
+class _Claims(NamedTuple):
     issuer: str
     subject: str
     expires_at: int
@@ -49,11 +46,25 @@ class Claims:
     payload: Mapping[str, Any]
     """The whole claims set, read-only; lists keep the token's order."""
 
-    def __post_init__(self) -> None:
-        if not self.issuer or not self.subject:
+
+class Claims(_Claims):
+    """What a good token claims (RFC 7519 section 4.1): verified here, or in the words of the Auth-API.
+
+    A tuple like :class:`HttpRequest`, because two are built for each new token.
+    """
+
+    __slots__ = ()
+
+    def __new__(  # noqa: PLR0917 - what a claims set has
+        cls, issuer: str, subject: str, expires_at: int, permissions: frozenset[str], roles: frozenset[str],
+        payload: Mapping[str, Any],
+    ) -> Self:  # fmt: skip
+        """:raises ValueError: they name nobody. :raises TypeError: the payload can be changed."""
+        if not issuer or not subject:
             raise ValueError("verified claims name an issuer and a subject")
-        if not isinstance(self.payload, MappingProxyType):
+        if type(payload) is not MappingProxyType:
             raise TypeError("verified claims are read-only")
+        return tuple.__new__(cls, (issuer, subject, expires_at, permissions, roles, payload))
 
 
 class Identity(NamedTuple):

@@ -2,7 +2,6 @@
 
 from ast import literal_eval
 from collections.abc import Mapping
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -279,7 +278,7 @@ class TestSeveralIssuers:
         own = authorizer(verified(), policy=self.POLICY).authorize(request("/groups"))
         assert injected(own) == {"x-auth-contract": "1", "x-auth-who": "user-1"}
         others = verified()
-        others = VerifiedToken(replace(others.claims, issuer="http://other"), others.key, others.algorithm)
+        others = VerifiedToken(others.claims._replace(issuer="http://other"), others.key, others.algorithm)
         other = injected(authorizer(others, policy=self.POLICY).authorize(request("/groups")))
         assert "x-auth-who" not in other
         assert other["x-auth-sub"] == "user-1"

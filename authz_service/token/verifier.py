@@ -1,9 +1,8 @@
 """A bearer token -> a verified one: header, key by issuer and kid, signature, claims, in this order."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import sha256
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from authz_service.errors import AlgorithmNotAllowed, Reason, TokenRefused
 from authz_service.model import Claims
@@ -36,8 +35,7 @@ class KeySource(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class VerifiedToken:
+class VerifiedToken(NamedTuple):
     """A token that was accepted, and the key that vouches for it."""
 
     claims: Claims
