@@ -2,15 +2,15 @@
 
 import json
 from functools import lru_cache
-from typing import Any
+from json.encoder import encode_basestring_ascii as quoted
 
-from authz_service.errors import AccessRefused, Reason, Refused, TokenRefused, Unavailable
+from authz_service.errors import AccessRefused, Reason, Refused, Unavailable
 from authz_service.model import Claims, Deny, Mode
 
 REALM = "chat-api"
 MAX_REQUEST_ID_LENGTH = 128
-KNOWN_SCOPES = 1024
-"""They are the policy's own words."""
+KNOWN = 1024
+"""Scopes, and challenges made of them: they are the policy's own words."""
 
 COARSE_DESCRIPTIONS = {
     401: "The access token is not acceptable",
@@ -41,21 +41,19 @@ def deny(
 def _headers(refused: Refused) -> tuple[tuple[str, str], ...]:
     if isinstance(refused, Unavailable):
         return (*COMMON_HEADERS, ("retry-after", str(refused.retry_after)))
-    challenge = _challenge(refused)
-    return (*COMMON_HEADERS, ("www-authenticate", challenge)) if challenge else COMMON_HEADERS
-
-
-def _challenge(refused: Refused) -> str:
-    if refused.reason is Reason.TOKEN_MISSING:
-        # RFC 6750 section 3.1: a request without authentication information gets no error code.
-        return f'Bearer realm="{REALM}"'
     if refused.oauth_error is None:
-        return ""
-    description = COARSE_DESCRIPTIONS[refused.status]
-    if isinstance(refused, TokenRefused) and refused.reason is Reason.TOKEN_EXPIRED:
-        description = "The access token expired"
-    challenge = f'Bearer realm="{REALM}", error="{refused.oauth_error}", error_description="{description}"'
-    return challenge + _scope(refused)
+        return COMMON_HEADERS
+    return _challenge(refused.reason, refused.status, refused.oauth_error, _scope(refused))
+
+
+@lru_cache(KNOWN)
+def _challenge(reason: Reason, status: int, error: str, scope: str) -> tuple[tuple[str, str], ...]:
+    if reason is Reason.TOKEN_MISSING:
+        # RFC 6750 section 3.1: a request without authentication information gets no error code.
+        return (*COMMON_HEADERS, ("www-authenticate", f'Bearer realm="{REALM}"'))
+    description = "The access token expired" if reason is Reason.TOKEN_EXPIRED else COARSE_DESCRIPTIONS[status]
+    challenge = f'Bearer realm="{REALM}", error="{error}", error_description="{description}"{scope}'
+    return (*COMMON_HEADERS, ("www-authenticate", challenge))
 
 
 def _scope(refused: Refused) -> str:
@@ -65,18 +63,18 @@ def _scope(refused: Refused) -> str:
     return f', scope="{" ".join(scopes)}"' if all(_is_scope_token(scope) for scope in scopes) else ""
 
 
-@lru_cache(KNOWN_SCOPES)
+@lru_cache(KNOWN)
 def _is_scope_token(text: str) -> bool:
     """RFC 6749 section 3.3: ``1*( %x21 / %x23-5B / %x5D-7E )``."""
     return bool(text) and text.isascii() and text.isprintable() and not set(text) & set(' "\\')
 
 
 def _body(refused: Refused, request_id: str) -> str:
-    content: dict[str, Any] = {"error": refused.reason.value, "message": refused.message}
+    """A JSON object, written by hand: a flood of denials should cost little, and json.dumps would be half of it."""
+    told = f'"error": {quoted(refused.reason)}, "message": {quoted(refused.message)}'
     if isinstance(refused, AccessRefused) and refused.required:
-        content["required"] = refused.required
-    content["request_id"] = request_id if _is_plain(request_id) else ""
-    return json.dumps(content)
+        told += f', "required": {json.dumps(refused.required)}'
+    return f'{{{told}, "request_id": {quoted(request_id if _is_plain(request_id) else "")}}}'
 
 
 def _is_plain(request_id: str) -> bool:

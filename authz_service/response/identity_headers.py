@@ -79,9 +79,8 @@ def _header_value(value: Any) -> str:
 def _encode_list(items: list[Any]) -> str:
     if "" in items or not _TEXT_ONLY.issuperset(map(type, items)):
         raise _unforwardable()  # an empty item would read as an empty list
-    joined = ",".join(items)
-    if joined.count(",") == len(items) - 1 and _is_plain(joined.replace(",", "")):
-        return joined
+    if _is_plain("".join(items)):
+        return ",".join(items)
     return ",".join(map(_encode, items))
 
 

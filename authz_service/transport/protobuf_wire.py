@@ -6,8 +6,27 @@ before, and the constructors of the generated classes cost several times what th
 
 LENGTH_DELIMITED = 2
 """The wire type of strings and of messages within messages."""
+USUAL_LENGTHS = 1024
 
-_ONE_OCTET = tuple(bytes([length]) for length in range(0x80))
+
+class _Lengths(dict[int, bytes]):
+    """The varint of each length; the usual ones are ready."""
+
+    def __missing__(self, length: int) -> bytes:
+        return _varint(length)
+
+
+def _varint(number: int) -> bytes:
+    octets = bytearray()
+    while number > 0x7F:  # noqa: PLR2004 - seven bits an octet
+        octets.append(number & 0x7F | 0x80)
+        number >>= 7
+    octets.append(number)
+    return bytes(octets)
+
+
+LENGTHS = _Lengths((length, _varint(length)) for length in range(USUAL_LENGTHS))
+"""What follows the tag of a field: how long its content is."""
 
 
 def tag(field_number: int) -> bytes:
@@ -16,19 +35,5 @@ def tag(field_number: int) -> bytes:
 
 
 def delimited(field: bytes, content: bytes) -> bytes:
-    """A field: its tag, the length as a varint, the content."""
-    length = len(content)
-    if length < 0x80:  # noqa: PLR2004 - seven bits an octet
-        return field + _ONE_OCTET[length] + content
-    if length < 0x4000:  # noqa: PLR2004 - nearly all that are longer
-        return field + bytes((length & 0x7F | 0x80, length >> 7)) + content
-    return field + _varint(length) + content
-
-
-def _varint(number: int) -> bytes:
-    octets = bytearray()
-    while number > 0x7F:  # noqa: PLR2004 - as above
-        octets.append(number & 0x7F | 0x80)
-        number >>= 7
-    octets.append(number)
-    return bytes(octets)
+    """A field: its tag, the length, the content."""
+    return field + LENGTHS[len(content)] + content
