@@ -62,6 +62,8 @@ class _Allowing:
     def check(self, _message: bytes, _traceparent: bytes) -> bytes:
         return ALLOW
 
+    refuse_late = check
+
 
 async def serve_native(socket: Path) -> None:
     """Our transport with nothing behind it; until it is ended."""

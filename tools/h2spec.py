@@ -36,6 +36,8 @@ class Echo:
         """See :class:`authz_service.transport.native_peer.Check`."""
         return message
 
+    refuse_late = check
+
 
 def judged(code: int, report: str) -> str:
     """What came of one run, in one line; it begins with ``passed`` only if cases passed and none failed.

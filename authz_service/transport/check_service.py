@@ -29,7 +29,8 @@ Trace = Callable[[bytes, Decision, float], None]
 """Told of each Check that comes with a ``traceparent``: it, the decision, and how long that took in seconds."""
 
 
-def _never_behind(_now: float) -> bool:
+def never_behind(_now: float) -> bool:
+    """For a transport that tells by itself what comes too late."""
     return False
 
 
@@ -45,7 +46,7 @@ class CheckService:
     """
 
     def __init__(
-        self, way: Way, metrics: Metrics, timer: Callable[[], float], behind: Callable[[float], bool] = _never_behind,
+        self, way: Way, metrics: Metrics, timer: Callable[[], float], behind: Callable[[float], bool] = never_behind,
         *, witnesses: Iterable[Witness] = (), denial_witnesses: Iterable[Witness] = (), trace: Trace | None = None,
     ) -> None:  # fmt: skip
         self._way = way
@@ -69,8 +70,7 @@ class CheckService:
         """
         started = self._timer()
         if self._behind(started):
-            self._metrics.decided(OVERLOADED, 0.0)
-            return OVERLOADED_ANSWER
+            return self.refuse_late(message)
         request = None
         try:
             request = read_check_request(message)
@@ -83,6 +83,11 @@ class CheckService:
         except Exception:  # noqa: BLE001 - see _defect
             decision = self._defect()
         return self._answer(request, decision, started, traceparent)
+
+    def refuse_late(self, _message: bytes, _traceparent: bytes = b"") -> bytes:
+        """Whatever it asks, it comes too late to be decided."""
+        self._metrics.decided(OVERLOADED, 0.0)
+        return OVERLOADED_ANSWER
 
     async def _check_again(
         self, request: HttpRequest, question: NoVerdictYet, started: float, traceparent: bytes

@@ -2,23 +2,28 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Protocol, cast
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import NamedTuple, Protocol, cast
 
+from authz_service.transport.backlog import Backlog, Lateness
 from authz_service.transport.grpc_wire import DEADLINE_PASSED, FAILED, UNKNOWN_METHOD, CallRefused
 from authz_service.transport.http2 import Connection
 from authz_service.transport.http2_streams import Call
 
 WRITE_BUFFER_BYTES = 256 * 1024
 """While more than this waits for the peer to read, nothing is read from it."""
-OUTPUT_PIECES = 64
-"""Answers that are gathered for one write. More than a usual read brings; a bound when one read brings thousands."""
+TURN_SECONDS = 0.0005
+"""Then others have theirs: what floods one connection keeps nobody waiting on another."""
+TURN_PIECES = 64
+"""As many answers are gathered for one write at most."""
 STALL_SECONDS = 30.0
 """A peer that reads nothing for so long is let go."""
 LINGER_SECONDS = 1.0
 """Between GOAWAY and the close: a socket that is closed on unread bytes sends RST, and GOAWAY would be lost."""
 
 log = logging.getLogger(__name__)
+timer = time.perf_counter
 
 Handler = Callable[[bytes, bytes], bytes | Awaitable[bytes]]
 """Message, ``traceparent`` -> answer."""
@@ -28,12 +33,20 @@ class Check(Protocol):
     """What answers Check; see :class:`authz_service.transport.check_service.CheckService`."""
 
     def check(self, message: bytes, traceparent: bytes, /) -> bytes | Awaitable[bytes]: ...  # noqa: D102
+    def refuse_late(self, message: bytes, traceparent: bytes, /) -> bytes: ...  # noqa: D102
+
+
+class Methods(NamedTuple):
+    """What can be called, by path; a handler may raise :class:`CallRefused`."""
+
+    usual: Mapping[bytes, Handler]
+    late: Mapping[bytes, Handler]
+    """Where a call has waited too long to be answered properly."""
 
 
 class Peer(asyncio.Protocol):
-    """Reads, has calls answered, writes once for each read.
+    """Reads, has calls answered, writes once for each turn.
 
-    :param methods: by path; a handler may raise :class:`CallRefused`.
     :param join: called when there is a connection, after the TLS handshake; False: it is not wanted.
     :param leave: called when it is gone.
     """
@@ -41,18 +54,22 @@ class Peer(asyncio.Protocol):
     _transport: asyncio.Transport
 
     def __init__(
-        self, methods: dict[bytes, Handler], join: Callable[["Peer"], bool], leave: Callable[["Peer"], None]
+        self, methods: Methods, lateness: Lateness, join: Callable[["Peer"], bool], leave: Callable[["Peer"], None]
     ) -> None:
         self._methods = methods
+        self._backlog = Backlog(lateness)
         self._join = join
         self._leave = leave
         self._loop = asyncio.get_running_loop()
         self._connection = Connection(self._loop.time())
         self._tasks: set[asyncio.Task[None]] = set()
         self._incoming: Iterator[Call] | None = None
-        """What was read and is not answered yet, because the peer does not read."""
+        """What was read and is not answered yet, because the peer does not read, or others have their turn."""
         self._unread = b""
         """What arrived behind it, before the transport took notice."""
+        self._paused = False
+        """Whether nothing is read meanwhile."""
+        self._turn_due = False
         self._stalled_since: float | None = None
         self._ending = False
         self._flush_due = False
@@ -77,24 +94,34 @@ class Peer(asyncio.Protocol):
         if self._incoming is not None:
             self._unread += data
         elif not self._ending:
-            self._serve(self._connection.receive(data, self._loop.time()))
+            self._serve_read(data)
 
     def pause_writing(self) -> None:  # noqa: D102
         self._stalled_since = self._loop.time()
-        self._transport.pause_reading()
+        self._backlog.forgive()
+        self._pause()
 
     def resume_writing(self) -> None:  # noqa: D102
         self._stalled_since = None
-        if self._ending:
+        if self._ending or self._turn_due:
             return
-        self._transport.resume_reading()
-        if self._incoming is not None:
+        if self._incoming is None:
+            self._read_on()
+        else:
             self._serve(self._incoming)
 
+    def _serve_read(self, data: bytes) -> None:
+        now = self._loop.time()
+        self._backlog.read(len(data), now)
+        self._serve(self._connection.receive(data, now))
+
     def _serve(self, incoming: Iterator[Call]) -> None:
-        """The other half of the hot loop, see :class:`Connection`."""
-        connection, methods = self._connection, self._methods
+        """One turn. The other half of the hot loop, see :class:`Connection`."""
+        connection = self._connection
+        methods = self._methods.late if self._backlog.late else self._methods.usual
         answer, output = connection.answer, connection.output
+        self._incoming = incoming
+        end = timer() + TURN_SECONDS
         for call in incoming:
             head = call.head
             handler = methods.get(head.path)
@@ -110,16 +137,45 @@ class Peer(asyncio.Protocol):
                 answer(call, result)
             else:
                 self._answer_later(call, result)
-            if len(output) > OUTPUT_PIECES:
-                self._flush()
-                if self._stalled_since is not None:
-                    self._incoming = incoming
-                    return
-        self._incoming = None
+            if len(output) >= TURN_PIECES or timer() >= end:
+                break
+        else:
+            self._incoming = None
         self._flush()
-        if self._unread and not self._ending:
+        if self._incoming is not None:
+            self._give_way()
+        elif self._paused:
+            self._read_on()
+
+    def _give_way(self) -> None:
+        """There may be more than one turn's worth: others come first, and nothing more is read until it is done."""
+        if self._ending or self._stalled_since is not None:
+            return  # nobody goes on, or resume_writing
+        self._backlog.give_way()
+        self._pause()
+        self._turn_due = True
+        self._loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._turn_due = False
+        if self._incoming is not None and self._stalled_since is None:
+            self._serve(self._incoming)
+
+    def _pause(self) -> None:
+        self._paused = True
+        self._transport.pause_reading()
+
+    def _read_on(self) -> None:
+        """All of what was read has its answers."""
+        if self._ending or self._stalled_since is not None:
+            return
+        self._backlog.answered(self._loop.time())
+        if self._unread:
             unread, self._unread = self._unread, b""
-            self._serve(connection.receive(unread, self._loop.time()))
+            self._serve_read(unread)
+        else:
+            self._paused = False
+            self._transport.resume_reading()
 
     def _answer_later(self, call: Call, result: Awaitable[bytes]) -> None:
         task = self._loop.create_task(self._wait(call, result))

@@ -5,10 +5,11 @@ import logging
 import ssl
 
 from authz_service.config import Address
+from authz_service.transport.backlog import Lateness
 from authz_service.transport.check_service import METHOD
 from authz_service.transport.health import HEALTH_CHECK, Health
 from authz_service.transport.listening import listen, unlink
-from authz_service.transport.native_peer import Check, Handler, Peer
+from authz_service.transport.native_peer import Check, Handler, Methods, Peer
 
 SERVICE = METHOD.strip("/").rpartition("/")[0]
 
@@ -26,12 +27,18 @@ class NativeServer:
     """Listens on every address; healthy only when told so. No exception of ``check`` ends a connection.
 
     :param tls: for mutual TLS between Envoy and this server; ALPN is set to ``h2`` here (RFC 9113 section 3.2).
+    :param lateness: tells what comes too late.
     :raises ConfigurationError: it cannot listen.
     """
 
-    def __init__(self, check: Check, addresses: tuple[Address, ...], *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, check: Check, addresses: tuple[Address, ...], *, tls: ssl.SSLContext | None = None,
+        lateness: Lateness | None = None,
+    ) -> None:  # fmt: skip
         self._health = Health(SERVICE)
-        self._methods: dict[bytes, Handler] = {METHOD.encode(): check.check, HEALTH_CHECK: self._health.check}
+        usual: dict[bytes, Handler] = {METHOD.encode(): check.check, HEALTH_CHECK: self._health.check}
+        self._methods = Methods(usual, {**usual, METHOD.encode(): check.refuse_late})
+        self._lateness = lateness or Lateness()
         self._tls = tls
         if tls is not None:
             tls.set_alpn_protocols(["h2"])
@@ -90,7 +97,7 @@ class NativeServer:
         return True
 
     def _new_peer(self) -> Peer:
-        return Peer(self._methods, self._join, self._leave)
+        return Peer(self._methods, self._lateness, self._join, self._leave)
 
     def _join(self, peer: Peer) -> bool:
         if len(self._peers) >= MAX_CONNECTIONS:

@@ -1,4 +1,7 @@
-"""When there is more to do than can be done in time, say so at once: a late answer helps nobody."""
+"""When there is more to do than can be done in time, say so at once: a late answer helps nobody.
+
+For a transport that reads by itself, grpcio's; our own knows what waits on each connection, see ``backlog.py``.
+"""
 
 import asyncio
 from collections.abc import Callable

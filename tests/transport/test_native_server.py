@@ -23,6 +23,7 @@ from authz_service.config import Address
 from authz_service.errors import ConfigurationError
 from authz_service.transport import http2_frames as frame_types
 from authz_service.transport import native_peer, native_server
+from authz_service.transport.backlog import BURST_SECONDS, LULL_SECONDS, Lateness
 from authz_service.transport.check_service import METHOD
 from authz_service.transport.http2 import HANDSHAKE_SECONDS
 from authz_service.transport.native_server import SERVICE, NativeServer
@@ -30,6 +31,8 @@ from tests.support.certificates import Authority
 from tests.support.http2 import CALL_HEADERS, HELLO, Client, Frame, data, message, read_frames, settings, window_update
 
 LOOPBACK = Address(host="127.0.0.1", port=0)
+NEVER_LATE = Lateness(lambda: 0.0, lambda: 0.0)
+"""Clients work in the server's thread here, and their work is not its own."""
 CallCheck = Callable[[bytes], Awaitable[bytes]]
 
 
@@ -45,6 +48,9 @@ class Service:
         if request == b"fail":
             raise RuntimeError("a defect")
         return self._slow(request) if request.startswith(b"wait") else request.upper()
+
+    def refuse_late(self, _request: bytes, _traceparent: bytes) -> bytes:
+        return b"too late"
 
     async def _slow(self, request: bytes) -> bytes:
         self.waiting.set()
@@ -62,7 +68,7 @@ class Service:
 async def running(
     service: Service, *addresses: Address, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[NativeServer]:
-    server = NativeServer(service, addresses or (LOOPBACK,), tls=tls)
+    server = NativeServer(service, addresses or (LOOPBACK,), tls=tls, lateness=NEVER_LATE)
     await server.start()
     await server.set_serving(serving=True)
     try:
@@ -356,8 +362,22 @@ class Pipe(asyncio.Transport):
         self.reading = True
 
 
+def peer_of(
+    check: native_peer.Handler, late: native_peer.Handler | None = None, lateness: Lateness = NEVER_LATE
+) -> native_peer.Peer:
+    path = METHOD.encode()
+    methods = native_peer.Methods({path: check}, {path: late or check})
+    return native_peer.Peer(methods, lateness, lambda _: True, lambda _: None)
+
+
+async def all_answered(pipe: Pipe) -> None:
+    """Turn after turn."""
+    while not pipe.reading:  # noqa: ASYNC110 - the next turn is all there is to wait for
+        await asyncio.sleep(0)
+
+
 async def test_one_read_of_many_calls_with_large_answers_is_answered_at_the_pace_of_the_reader() -> None:
-    peer = native_peer.Peer({METHOD.encode(): lambda *_: bytes(10_000)}, lambda _: True, lambda _: None)
+    peer = peer_of(lambda *_: bytes(10_000))
     pipe, raw = Pipe(peer), Client()
     calls = b"".join(raw.call(stream_id) for stream_id in range(1, 2001, 2))
     peer.data_received(HELLO + window_update(0, 1 << 30) + calls)
@@ -365,11 +385,76 @@ async def test_one_read_of_many_calls_with_large_answers_is_answered_at_the_pace
     peer.data_received(raw.call(2001))  # was read before the pause took effect
     answered, most = 0, 0
     while pipe.unread:
+        while len(pipe.unread) < pipe.limit and not pipe.reading:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0)
         most = max(most, len(pipe.unread))
         answered += pipe.read_all().count(b"grpc-status")
     assert answered == 1001
-    assert most < native_peer.WRITE_BUFFER_BYTES + (native_peer.OUTPUT_PIECES + 2) * 10_100
+    assert most < native_peer.WRITE_BUFFER_BYTES + (native_peer.TURN_PIECES + 2) * 10_100
     assert pipe.reading
+
+
+async def test_what_floods_one_connection_keeps_another_waiting_for_one_turn_only() -> None:
+    answered: list[str] = []
+
+    def peer(name: str) -> native_peer.Peer:
+        def check(*_: bytes) -> bytes:
+            answered.append(name)
+            return b"ok"
+
+        return peer_of(check)
+
+    flooded, calm = peer("flooded"), peer("calm")
+    pipes = Pipe(flooded), Pipe(calm)
+    calls = 5 * native_peer.TURN_PIECES + 3
+    flooded.data_received(HELLO + b"".join(Client().call(number) for number in range(1, 2 * calls, 2)))
+    assert not pipes[0].reading
+    calm.data_received(HELLO + Client().call(1))
+    turn = answered.index("calm")
+    assert 0 < turn <= native_peer.TURN_PIECES
+    await all_answered(pipes[0])
+    assert answered.count("flooded") == calls
+    assert [pipe.unread.count(b"grpc-status") for pipe in pipes] == [calls, 1]
+
+
+async def test_what_takes_its_time_keeps_another_waiting_for_little_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 7.0
+
+    def check(*_: bytes) -> bytes:
+        nonlocal now
+        now += native_peer.TURN_SECONDS * 0.4
+        return b"decided"
+
+    monkeypatch.setattr(native_peer, "timer", lambda: now)
+    peer = peer_of(check)
+    pipe, raw = Pipe(peer), Client()
+    peer.data_received(HELLO + b"".join(raw.call(number) for number in range(1, 20, 2)))
+    assert pipe.unread.count(b"decided") == 3
+    await all_answered(pipe)
+    assert pipe.unread.count(b"decided") == 10
+
+
+async def test_what_waits_too_long_is_refused_and_the_next_burst_is_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_peer, "TURN_SECONDS", 3600.0)
+    worked = 7.0
+
+    def decide(*_: bytes) -> bytes:
+        nonlocal worked
+        worked += BURST_SECONDS / native_peer.TURN_PIECES * 0.9  # a turn takes nearly all the patience there is
+        return b"decided"
+
+    peer = peer_of(decide, lambda *_: b"refused", Lateness(lambda: worked, lambda: worked))
+    pipe, raw = Pipe(peer), Client()
+    calls = b"".join(raw.call(number) for number in range(1, 8 * native_peer.TURN_PIECES, 2))
+    peer.data_received(HELLO + calls)
+    await all_answered(pipe)
+    decided, refused = (pipe.unread.count(word) for word in (b"decided", b"refused"))
+    assert 2 < decided / native_peer.TURN_PIECES <= 3  # nobody waited for the first turn
+    assert decided + refused == 4 * native_peer.TURN_PIECES
+    pipe.unread = b""
+    await asyncio.sleep(LULL_SECONDS * 2)
+    peer.data_received(raw.call(8 * native_peer.TURN_PIECES + 1))
+    assert b"decided" in pipe.unread
 
 
 class Unplugged(Pipe):
@@ -388,7 +473,7 @@ class Unplugged(Pipe):
 
 
 async def test_peer_that_is_gone_before_the_goodbye_troubles_nobody() -> None:
-    peer = native_peer.Peer({}, lambda _: True, lambda _: None)
+    peer = peer_of(lambda *_: b"")
     pipe = Unplugged(peer)
     peer.data_received(HELLO)
     peer.begin_drain()
