@@ -64,7 +64,7 @@ def environment() -> dict[str, str]:
         "processor": _processor(),
         "cores": str(os.cpu_count()),
         "system": platform.system(),
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()} ({platform.python_compiler()})",
         "envoy": _first_number([str(ENVOY), "--version"]),
         "h2load": _first_number(["h2load", "--version"]),
         "wrk": _first_number(["wrk", "-v"]),
