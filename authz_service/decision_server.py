@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
+from authz_service.caller import Caller
 from authz_service.config import Address, Config
 from authz_service.errors import ConfigurationError
 from authz_service.issuers import trusted_issuers
@@ -31,6 +32,8 @@ DRAIN_NOTICE_SECONDS = 2.5
 """Long enough for Envoy's health checks (each second) to look elsewhere before connections close."""
 DRAIN_GRACE_SECONDS = 5.0
 READINESS_POLL_SECONDS = 0.1
+TIDY_SECONDS = 0.1
+"""Between looks at some of the remembered tokens."""
 FIRST_KEYS_SECONDS = 0.3
 FULL_COLLECTION_AFTER = 1_000
 """Collections of what is younger. A full one, with 50,000 tokens, keeps all waiting for up to a tenth of a second."""
@@ -117,7 +120,7 @@ class DecisionServer:
             await server.start()
             if self._overload:
                 self._overload.start()
-            background = (self._follow_readiness(server), self._refusal_log.watch())
+            background = (self._follow_readiness(server), self._tidy_tokens(), self._refusal_log.watch())
             tasks = [asyncio.create_task(each) for each in background]
             try:
                 yield server
@@ -148,6 +151,17 @@ class DecisionServer:
                 await server.set_serving(serving=told)
                 log.info("health: %s", "SERVING" if told else "NOT_SERVING: no usable keys")
             await asyncio.sleep(READINESS_POLL_SECONDS)
+
+    async def _tidy_tokens(self) -> None:
+        """Forget tokens whose key is gone and those that have expired: they would be refused, and take memory."""
+        while True:
+            await asyncio.sleep(TIDY_SECONDS)
+            self._ways.deciding.authorizer.remembered.tidy(self._stale)
+
+    def _stale(self, caller: Caller) -> bool:
+        claims = caller.claims
+        expired = time.time() >= claims.expires_at + self._config.leeway_seconds
+        return expired or not self._keys.holds(claims.issuer, caller.key)
 
 
 def _settle() -> None:

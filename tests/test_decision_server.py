@@ -6,19 +6,24 @@ import time
 from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
+from authz_service import decision_server
+from authz_service.caller import Caller
 from authz_service.config import load_config
 from authz_service.decision_server import DecisionServer
 from authz_service.errors import AccessRefused, Reason
 from authz_service.keys.assembly import key_rings
-from authz_service.model import HttpRequest
+from authz_service.keys.jwk import parse_key_set
+from authz_service.model import Claims, HttpRequest, Identity
 from authz_service.observability import decision_log
 from authz_service.observability.metrics import Metrics
 from authz_service.policy.loader import parse_policy
 from authz_service.response.challenge import deny
 from tests.support.service import PATIENCE_SECONDS
+from tests.support.tokens import jwks, signing_key
 
 LINES = 2_000
 """Several times what a pipe holds."""
@@ -46,6 +51,28 @@ async def test_the_end_waits_for_lines_of_the_decision_log_that_are_not_written_
             asyncio.get_running_loop().run_in_executor(None, read_until, reader, lambda: written(metrics) == LINES)
             await server.stop(0)
         assert written(metrics) == LINES
+
+
+async def test_tokens_of_a_key_that_is_gone_and_expired_ones_are_forgotten_without_being_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decision_server, "TIDY_SECONDS", 0.001)
+    config = load_config({"AUTHZ_LISTEN": f"unix://{tmp_path}/authz.sock"})
+    decisions = DecisionServer(config, NOTHING, key_rings(config, []), Metrics())
+    kept, gone = (parse_key_set(jwks(signing_key(kid)), frozenset({"RS256"})).keys[kid] for kid in ("kept", "gone"))
+    monkeypatch.setattr(decisions._keys, "holds", lambda issuer, key: (issuer, key) == (config.issuer, kept))
+    remembered = decisions._ways.deciding.authorizer.remembered
+    now = int(time.time())
+    tokens = {b"good": (kept, 60), b"gone": (gone, 60), b"expired": (kept, -60), b"within the leeway": (kept, -1)}
+    for name, (key, expires_in) in tokens.items():
+        nothing = frozenset[str]()
+        claims = Claims(config.issuer, "user-1", now + expires_in, nothing, nothing, MappingProxyType({}))
+        remembered.put(name, Caller(claims, key, Identity()))
+    async with decisions.listening() as server, asyncio.timeout(PATIENCE_SECONDS):
+        while len(remembered) > 2:  # noqa: ASYNC110 - forgetting is no event
+            await asyncio.sleep(0.01)
+        await server.stop(0)
+    assert all(remembered.get(name) for name in (b"good", b"within the leeway"))
 
 
 def written(metrics: Metrics) -> float:

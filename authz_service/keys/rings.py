@@ -110,6 +110,11 @@ class KeyRings:
         ring = self._rings.get(issuer)
         return ring is not None and ring.vouches(key, now)
 
+    def holds(self, issuer: str, key: VerificationKey) -> bool:
+        """See :meth:`.ServedKeys.holds`."""
+        ring = self._rings.get(issuer)
+        return ring is not None and ring.holds(key)
+
     async def refresh_for_unknown_kid(self, issuer: str, kid: str) -> None:
         """See :meth:`KeyRing.refresh_for_unknown_kid`; other issuers are not asked, nor one that has just left."""
         ring = self._rings.get(issuer)

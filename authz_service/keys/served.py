@@ -119,6 +119,10 @@ class ServedKeys:
         self._last_used[key.kid] = now
         return True
 
+    def holds(self, key: VerificationKey) -> bool:
+        """Whether this very key is in the current set, usable or too old. Does not count as used."""
+        return self._keys.get(key.kid) is key
+
     def used_elsewhere(self, kid: str, at: float) -> None:
         """Another process, with the same keys, accepted a token by this key; ``at`` in Unix seconds."""
         if kid in self._keys:

@@ -4,9 +4,12 @@ What is remembered is never the answer, only what the token says: whether its ke
 expired, and what the policy asks are looked at each time.
 """
 
+from collections.abc import Callable
+from itertools import chain, islice
 from typing import Generic, Protocol, TypeVar
 
 LEAVING_AT_ONCE = 2
+TIDIED_AT_ONCE = 200
 
 
 class Sized(Protocol):
@@ -40,6 +43,7 @@ class VerifiedTokens(Generic[T]):
         self._leaving: dict[bytes, T] = {}
         self._young_bytes = 0
         self._old_bytes = 0
+        self._tidied = 0
         self.hits = 0
         self.misses = 0
         self.evictions = 0
@@ -92,6 +96,17 @@ class VerifiedTokens(Generic[T]):
             self._young_bytes -= value.size
         if (value := self._old.pop(digest, None)) is not None:
             self._old_bytes -= value.size
+
+    def tidy(self, stale: Callable[[T], bool]) -> None:
+        """Look at the next few, and drop what would never be asked for again; all have been looked at after a while."""
+        entries = chain(self._young.items(), self._old.items())
+        some = list(islice(entries, self._tidied, self._tidied + TIDIED_AT_ONCE))
+        self._tidied += len(some)
+        if len(some) < TIDIED_AT_ONCE:
+            self._tidied = 0
+        for digest, value in some:
+            if stale(value):
+                self.forget(digest)
 
     def clear(self) -> None:
         """Forget everything."""

@@ -155,6 +155,7 @@ class TestIssuers:
             key = w.rings.key(A, "a")
             assert w.rings.vouches(A, key, NOW)
             assert not w.rings.vouches(B, key, NOW)
+            assert (w.rings.holds(A, key), w.rings.holds(B, key)) == (True, False)
             w.rings.use([trusted(B)])
             assert not w.rings.vouches(A, key, NOW)
 

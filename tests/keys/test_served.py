@@ -1,5 +1,7 @@
 """The keys as decisions see them: what is found, what is not, and from when on nothing is."""
 
+from dataclasses import replace
+
 import pytest
 
 from authz_service.errors import Reason, Unavailable, UnknownKeyId
@@ -117,6 +119,14 @@ class TestReplacement:
 
 class TestVouching:
     """For a token that was verified before, the key that did it is asked for, not its id."""
+
+    def test_to_ask_whether_a_key_is_held_counts_as_nothing(self, served: ServedKeys, clock: Clock) -> None:
+        served._serve(key_set(signing_key("a")), clock.now)
+        key = served.key("a")
+        before = served.hits_and_misses()
+        assert served.holds(key)
+        assert not served.holds(replace(key))
+        assert (served.hits_and_misses(), served.last_used("a")) == (before, None)
 
     def test_a_key_of_the_set_vouches_and_counts_as_used(self, served: ServedKeys, clock: Clock) -> None:
         served._serve(key_set(signing_key("a")), clock.now)

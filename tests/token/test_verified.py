@@ -1,12 +1,13 @@
 """The memory of verified tokens is bounded, and keeps what is asked for."""
 
+import itertools
 from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz_service.token.verified import LEAVING_AT_ONCE, VerifiedTokens
+from authz_service.token.verified import LEAVING_AT_ONCE, TIDIED_AT_ONCE, VerifiedTokens
 
 
 @dataclass(frozen=True)
@@ -124,3 +125,17 @@ def test_the_sizes_add_up_whatever_happens(steps: list[tuple[str, int, int]]) ->
         held = [*memory._young.values(), *memory._old.values()]
         assert len(memory) == len(held) <= 8
         assert memory.size == sum(value.size for value in held) <= 100
+
+
+def test_tidying_drops_what_is_stale_bit_by_bit_and_nothing_else() -> None:
+    count = 5 * TIDIED_AT_ONCE
+    memory = filled(count, max_entries=2 * count, max_bytes=10 * count)
+    for number in range(0, count, 2):
+        memory.put(digest(count + number), Value(2))
+    left = []
+    for _ in range(40):
+        memory.tidy(lambda value: value.size == 2)
+        left.append(len(memory))
+    assert all(before - after <= TIDIED_AT_ONCE for before, after in itertools.pairwise(left))
+    assert left[-1] == count == memory.size
+    assert all(memory.get(digest(number)) for number in range(count))
