@@ -1,12 +1,14 @@
 """What waits on one connection while others have their turn, and when it has waited too long to be decided.
 
-Waiting is counted in the work that this process did meanwhile: one that was not given the processor is late as well,
-and refusing would not help.
+Waiting is counted in the work that was done meanwhile, turn by turn: a process that was not given the processor is late
+as well, and refusing would not help.
 """
 
 import time
 from collections.abc import Callable
 
+LONGEST_TURN_SECONDS = 0.005
+"""More than this was no work: the processor was somebody else's, or the garbage collector's."""
 BURST_SECONDS = 0.06
 """A connection may be so far behind: a burst, after a pause of the machine for instance, is served."""
 FLOOD_SECONDS = 0.01
@@ -23,20 +25,22 @@ class Lateness:
     """Tells what is too long, for all connections of a process.
 
     :param timer: monotonic seconds.
-    :param worked: seconds of the processor that this thread has used.
     """
 
-    def __init__(
-        self, timer: Callable[[], float] = time.perf_counter, worked: Callable[[], float] = time.thread_time
-    ) -> None:
-        self.worked = worked
+    def __init__(self, timer: Callable[[], float] = time.perf_counter) -> None:
+        self.work = 0.0
+        """Seconds that calls took, of all connections together."""
         self._timer = timer
         self._peace_from = float("-inf")
 
+    def took(self, seconds: float) -> None:
+        """One turn of one connection."""
+        self.work += min(seconds, LONGEST_TURN_SECONDS)
+
     def too_long(self, since: float) -> bool:
-        """Whether calls that wait since :attr:`worked` was this come too late to be decided."""
+        """Whether calls that wait since :attr:`work` was this come too late to be decided."""
         limit = BURST_SECONDS if self._timer() >= self._peace_from else FLOOD_SECONDS
-        if self.worked() - since <= limit:
+        if self.work - since <= limit:
             return False
         self._peace_from = self._timer() + PEACE_SECONDS
         return True
@@ -48,7 +52,7 @@ class Backlog:
     def __init__(self, lateness: Lateness) -> None:
         self._lateness = lateness
         self._since: float | None = None
-        """Those that are being served wait since then, by :attr:`.Lateness.worked`; None: they came just now."""
+        """Those that are being served wait since then, by :attr:`.Lateness.work`; None: they came just now."""
         self._unread_since: float | None = None
         """Those that are still to be read."""
         self._answered_at = float("-inf")
@@ -61,9 +65,9 @@ class Backlog:
     def give_way(self) -> None:
         """What was read is more than a turn's worth; nothing is read until all of it is answered."""
         if self._since is None or self._unread_since is None:
-            worked = self._lateness.worked()
-            self._since = worked if self._since is None else self._since
-            self._unread_since = worked if self._unread_since is None else self._unread_since
+            work = self._lateness.work
+            self._since = work if self._since is None else self._since
+            self._unread_since = work if self._unread_since is None else self._unread_since
 
     def answered(self, now: float) -> None:
         """All of what was read."""

@@ -57,6 +57,7 @@ class Peer(asyncio.Protocol):
         self, methods: Methods, lateness: Lateness, join: Callable[["Peer"], bool], leave: Callable[["Peer"], None]
     ) -> None:
         self._methods = methods
+        self._lateness = lateness
         self._backlog = Backlog(lateness)
         self._join = join
         self._leave = leave
@@ -121,7 +122,8 @@ class Peer(asyncio.Protocol):
         methods = self._methods.late if self._backlog.late else self._methods.usual
         answer, output = connection.answer, connection.output
         self._incoming = incoming
-        end = timer() + TURN_SECONDS
+        started = timer()
+        end = started + TURN_SECONDS
         for call in incoming:
             head = call.head
             handler = methods.get(head.path)
@@ -142,6 +144,7 @@ class Peer(asyncio.Protocol):
         else:
             self._incoming = None
         self._flush()
+        self._lateness.took(timer() - started)
         if self._incoming is not None:
             self._give_way()
         elif self._paused:

@@ -6,6 +6,7 @@ from authz_service.transport.backlog import (
     BURST_SECONDS,
     FLOOD_SECONDS,
     FULL_READ_BYTES,
+    LONGEST_TURN_SECONDS,
     LULL_SECONDS,
     PEACE_SECONDS,
     Backlog,
@@ -18,13 +19,14 @@ class World:
 
     def __init__(self) -> None:
         self.now = 100.0
-        self.worked = 7.0
-        self.lateness = Lateness(lambda: self.now, lambda: self.worked)
+        self.lateness = Lateness(lambda: self.now)
         self.backlog = Backlog(self.lateness)
 
     def work(self, seconds: float) -> None:
         self.now += seconds
-        self.worked += seconds
+        while seconds > 0:
+            self.lateness.took(min(seconds, LONGEST_TURN_SECONDS))
+            seconds -= LONGEST_TURN_SECONDS
 
     def read(self, turns: int, seconds: float = 0.001, *, size: int = 1_000) -> list[bool]:
         """Serve a read of so many turns, each of so many seconds; :returns: which of them were late."""
@@ -93,6 +95,7 @@ def test_time_without_the_processor_is_not_waiting() -> None:
     world.backlog.read(1_000, world.now)
     world.backlog.give_way()
     world.now += 10
+    world.lateness.took(10)  # it fell into a turn
     assert not world.backlog.late
 
 
@@ -108,11 +111,11 @@ def test_a_peer_that_does_not_read_its_answers_is_forgiven() -> None:
 @pytest.mark.parametrize(("pause", "patience"), [(0.0, FLOOD_SECONDS), (PEACE_SECONDS * 1.1, BURST_SECONDS)])
 def test_shortly_after_a_refusal_there_is_less_patience_on_any_connection(pause: float, patience: float) -> None:
     world = World()
-    since = world.worked
+    since = world.lateness.work
     world.work(BURST_SECONDS * 1.01)
     assert world.lateness.too_long(since)
     world.now += pause
-    since = world.worked
+    since = world.lateness.work
     world.work(patience * 0.99)
     assert not world.lateness.too_long(since)
     world.work(patience * 0.02)
