@@ -92,10 +92,12 @@ class Peer(asyncio.Protocol):
         self._leave(self)
 
     def data_received(self, data: bytes) -> None:  # noqa: D102
-        if self._incoming is not None:
-            self._unread += data
-        elif not self._ending:
+        if self._ending:
+            return
+        if self._incoming is None:
             self._serve_read(data)
+        else:
+            self._unread += data
 
     def pause_writing(self) -> None:  # noqa: D102
         self._stalled_since = self._loop.time()

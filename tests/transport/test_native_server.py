@@ -459,6 +459,16 @@ async def test_what_waits_too_long_is_refused_and_the_next_burst_is_decided(monk
     assert b"decided" in pipe.unread
 
 
+async def test_what_comes_after_the_goodbye_is_not_kept() -> None:
+    peer = peer_of(lambda *_: b"ok")
+    pipe, raw = Unplugged(peer), Client()
+    peer.data_received(HELLO + b"".join(raw.call(number) for number in range(1, 4 * native_peer.TURN_PIECES, 2)))
+    assert not pipe.reading
+    peer._ending = True
+    peer.data_received(bytes(100_000))
+    assert not peer._unread
+
+
 class Unplugged(Pipe):
     """The other end is gone already, and the socket knows it."""
 
