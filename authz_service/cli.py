@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from authz_service import __version__
-from authz_service.commands.common import EXIT_INTERRUPTED, EXIT_OK, load, report
+from authz_service.commands.common import EXIT_INTERRUPTED, EXIT_NO_READER, EXIT_OK, load, report
 from authz_service.errors import ConfigurationError
 
 DESCRIPTION = "External authorization for Envoy: verifies access tokens here, decides routes here, injects identity."
@@ -30,11 +30,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser(serve_alone=words[:1] == ["serve"]).parse_args(words)
     command: Callable[[argparse.Namespace, Mapping[str, str]], int] = arguments.command
     try:
-        return command(arguments, os.environ)
+        code = command(arguments, os.environ)
+        if command is not _serve:
+            sys.stdout.flush()  # now, for an error at the exit of Python could not be caught
     except ConfigurationError as error:
         return report(error.problems)
+    except BrokenPipeError:
+        # Whoever reads has had enough, as `| head` has. What is left in the buffer goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_NO_READER
     except KeyboardInterrupt:
         return EXIT_OK if command is _serve else EXIT_INTERRUPTED
+    else:
+        return code
 
 
 def _parser(*, serve_alone: bool) -> argparse.ArgumentParser:

@@ -78,6 +78,15 @@ def test_the_schema_of_the_policy_file_is_printed() -> None:
     assert schema["properties"].keys() >= {"version", "hosts", "defaults", "rules"}
 
 
+def test_a_reader_that_has_had_enough_is_no_reason_to_complain() -> None:
+    command = f"{sys.executable} -m authz_service check-config --print-schema"
+    done = subprocess.run(
+        ["bash", "-c", f"{command} | true; echo ${{PIPESTATUS[0]}}"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("141\n", "")
+
+
 def test_an_address_that_is_taken_is_said_in_words(good_policy: Path) -> None:
     result = run("serve", policy=good_policy, AUTHZ_LISTEN="unix:///nonexistent/authz.sock")
     assert result.returncode == 2
