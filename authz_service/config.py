@@ -212,7 +212,7 @@ class Config(BaseModel):
     )
     auth_api_timeout_seconds: float = Field(
         0.4, alias="AUTH_API_TIMEOUT_SECONDS", gt=0, le=30,
-        description="total, for each question to it; less than Envoy allows for one try (`max_interval`)",
+        description="total, for each question to it; less than Envoy allows for one try",
     )
     compare_sample: float = Field(
         0, alias="AUTHZ_COMPARE_SAMPLE", ge=0, le=1,

@@ -122,14 +122,13 @@ def _manager(listener: dict[str, Any]) -> dict[str, Any]:
 
 
 def _asking(ext_authz: Filter, subject: str) -> Filter:
-    """With more patience: on a busy machine the shipped time limits would turn slow answers into more Checks.
-
-    Envoy takes the longest back-off for the time that one try may last.
-    """
+    """With more patience: on a busy machine the shipped time limits would turn slow answers into more Checks."""
     changed = deepcopy(ext_authz)
     grpc_service = changed["typed_config"]["grpc_service"]
     grpc_service["envoy_grpc"]["cluster_name"] = subject
-    grpc_service["timeout"] = grpc_service["retry_policy"]["retry_back_off"]["max_interval"] = f"{PATIENCE_SECONDS}s"
+    grpc_service["timeout"] = f"{PATIENCE_SECONDS}s"
+    (one_try,) = grpc_service["initial_metadata"]
+    one_try["value"] = str(PATIENCE_SECONDS * 1000)
     return changed
 
 

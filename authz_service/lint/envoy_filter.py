@@ -95,10 +95,6 @@ def _about_service(config: dict[str, Any]) -> Iterator[_Found]:
         short = 0 < seconds < SHORTEST_SECONDS
         message = "too short for a new key" if short else "a process that hangs holds requests up"
         yield ("envoy_timeout", Severity.WARNING, "grpc_service.timeout", message, "set it to 0.5s")
-    if get(config, "grpc_service", "retry_policy") is None:
-        yield ("envoy_no_retries", Severity.WARNING, "grpc_service.retry_policy",
-               "a restart of authz-service loses requests; a Check changes nothing and may be asked again",
-               "copy the retry_policy of envoy/envoy.yaml")  # fmt: skip
 
 
 def _seconds(given: Any) -> float | None:

@@ -41,9 +41,12 @@ class Allowing:
 
     def __init__(self) -> None:
         self.messages: list[bytes] = []
+        self.metadata: dict[str, str | bytes] = {}
+        """Of the last question: gRPC's, not the request's."""
 
-    async def check(self, message: bytes, _context: Any) -> bytes:
+    async def check(self, message: bytes, context: Any) -> bytes:
         self.messages.append(message)
+        self.metadata = dict(context.invocation_metadata())
         return ALLOW
 
     @property
@@ -119,6 +122,20 @@ async def _serve_authz(stack: AsyncExitStack, authz: Allowing) -> Address:
     return Address("127.0.0.1", port)
 
 
+async def _silence(stack: AsyncExitStack) -> Address:
+    """Takes what it is asked, and says nothing."""
+
+    class Silent(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            assert isinstance(transport, asyncio.Transport)
+            stack.callback(transport.abort)
+            transport.write(b"\0\0\0\4\0\0\0\0\0")  # SETTINGS, so that HTTP/2 begins
+
+    server = await asyncio.get_running_loop().create_server(Silent, "127.0.0.1", 0)
+    stack.callback(server.close)
+    return Address("127.0.0.1", server.sockets[0].getsockname()[1])
+
+
 def _nobody() -> Address:
     return Address("127.0.0.1", free_port())
 
@@ -147,6 +164,29 @@ async def test_a_dead_endpoint_costs_no_request_even_before_health_checks_notice
 
     assert statuses == [200] * 20
     assert setting.envoy.stats("cluster.authz.upstream_rq_retry") > 0
+
+
+async def test_an_endpoint_that_hangs_costs_one_try_and_no_request(stack: AsyncExitStack) -> None:
+    bootstrap = deepcopy(load())
+    cluster = next(each for each in bootstrap["static_resources"]["clusters"] if each["name"] == "authz")
+    del cluster["health_checks"], cluster["outlier_detection"]  # the time for one try alone must do
+    (listener,) = bootstrap["static_resources"]["listeners"]
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    manager["http_filters"][0]["typed_config"]["grpc_service"]["timeout"] = "10s"  # this machine may be busy
+    authz = Allowing()
+    setting = await _setting(stack, bootstrap, authz, [await _silence(stack), await _serve_authz(stack, authz)])
+
+    statuses = await asyncio.gather(*(setting.send("/") for _ in range(4)))
+
+    assert statuses == [200] * 4
+    assert setting.envoy.stats("cluster.authz.upstream_rq_per_try_timeout") > 0
+    assert setting.envoy.stats("cluster.authz.upstream_rq_timeout") == 0
+
+
+async def test_authz_service_is_not_told_how_long_it_may_take_for_one_try(setting: Setting) -> None:
+    await setting.send("/")
+
+    assert "x-envoy-upstream-rq-per-try-timeout-ms" not in setting.authz.metadata
 
 
 # The rollback switch.

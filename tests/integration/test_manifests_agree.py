@@ -404,16 +404,18 @@ def test_envoy_gateway_asks_about_every_request_and_fails_closed() -> None:
 
 
 def test_envoy_gateway_asks_as_often_and_as_long_as_our_envoy() -> None:
-    manager = load()["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    resources = load()["static_resources"]
+    manager = resources["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
     service = manager["http_filters"][0]["typed_config"]["grpc_service"]
+    (options,) = resources["clusters"][0]["typed_extension_protocol_options"].values()
+    retries = options["retry_policy"]
     extension = manifests("envoy-gateway").one("SecurityPolicy", "chat")["spec"]["extAuth"]
     retry = extension["grpc"]["backendSettings"]["retry"]
 
     assert extension["timeout"] == service["timeout"]
-    per_try = service["retry_policy"]["retry_back_off"]["max_interval"]
-    assert (retry["perRetry"]["timeout"], per_try) == ("500ms", "0.5s")
-    assert retry["numRetries"] == service["retry_policy"]["num_retries"]
-    assert retry["retryOn"]["triggers"] == service["retry_policy"]["retry_on"].split(",")
+    assert retry["perRetry"]["timeout"] == f"{service['initial_metadata'][0]['value']}ms"
+    assert retry["numRetries"] == retries["num_retries"]
+    assert retry["retryOn"]["triggers"] == retries["retry_on"].split(",")
 
 
 def test_envoy_gateway_removes_what_our_envoy_removes() -> None:

@@ -22,6 +22,7 @@ FILTER = (*MANAGER, "http_filters", 0)
 AUTHZ = (*FILTER, "typed_config")
 ROUTE = (*MANAGER, "route_config", "virtual_hosts", 0, "routes", 0)
 CLUSTER = ("static_resources", "clusters", 0)
+OPTIONS = (*CLUSTER, "typed_extension_protocol_options", "envoy.extensions.upstreams.http.v3.HttpProtocolOptions")
 TYPE = "type.googleapis.com/"
 GONE = object()
 
@@ -111,9 +112,9 @@ def test_what_opens_the_door_is_one_error(code: str, keys: tuple[str | int, ...]
     ("envoy_body_buffered", (*ROUTE, "typed_per_filter_config"), (
         {"x": {"@type": OFF["@type"], "check_settings": {"with_request_body": {"max_request_bytes": 1}}}},
     )),
-    ("envoy_no_retries", (*AUTHZ, "grpc_service", "retry_policy"), (GONE,)),
+    ("envoy_no_retries", (*OPTIONS, "retry_policy"), (GONE,)),
     ("envoy_google_grpc", (*AUTHZ, "grpc_service"), (
-        {"google_grpc": {"target_uri": "127.0.0.1:9191"}, "timeout": "0.5s", "retry_policy": {"num_retries": 1}},
+        {"google_grpc": {"target_uri": "127.0.0.1:9191"}, "timeout": "0.5s"},
     )),
     ("envoy_no_health_check", (*CLUSTER, "health_checks"), (GONE, [])),
     ("envoy_health_check", (*CLUSTER, "health_checks", 0), ({"http_health_check": {"path": "/"}},)),
@@ -138,6 +139,12 @@ def test_what_works_and_hardly_as_meant_is_one_warning(
 ])  # fmt: skip
 def test_other_ways_to_say_the_same_are_no_finding(change: Change) -> None:
     assert found(change) == []
+
+
+def test_retries_may_be_said_where_envoy_before_1_37_reads_them() -> None:
+    of_service = ((*AUTHZ, "grpc_service", "retry_policy"), {"retry_on": "unavailable", "num_retries": 1})
+
+    assert found(((*OPTIONS, "retry_policy"), GONE), of_service) == []
 
 
 def test_a_cluster_from_a_control_plane_is_not_missed() -> None:
