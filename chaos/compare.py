@@ -1,7 +1,10 @@
-"""Is it slower under the fault? Windows of normal and fault in turn, so that both see the same machine."""
+"""Is it slower under the fault? Beside it a second service without any is asked, so that both see the same machine."""
 
+import asyncio
+import os
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from statistics import median
 from typing import NamedTuple
 
@@ -13,13 +16,14 @@ from chaos.tokens import in_turn, mint_many
 
 WINDOW_SECONDS = 1.0
 LOAD_PER_SECOND = 1_000.0
-FEWEST_ROUNDS, MOST_ROUNDS = 5, 15
+"""Of each of the two."""
+FEWEST_ROUNDS, MOST_ROUNDS = 5, 25
 BAR = 1.10
 RESAMPLES = 400
 
 
 class Ratio(NamedTuple):
-    """A p99 by a p99: the quotient of the medians of the windows, and the middle 95 % of its resampled values."""
+    """Fault by normal: the quotient of the medians of the windows, and the middle 95 % of its resampled values."""
 
     value: float
     low: float
@@ -35,29 +39,48 @@ class Ratio(NamedTuple):
 
 
 async def compare(
-    stage: Alone, faults: Mapping[str, Callable[[Alone], None]], well: Callable[[], None], report: Report
-) -> None:
+    stage: Alone, beside: Alone, faults: Mapping[str, Callable[[Alone], None]], well: Callable[[], None],
+    report: Report,
+) -> None:  # fmt: skip
     """Hold the p99 of each fault against the normal of the same minute: within 10 %, and nothing fails.
 
-    More rounds are run while noise leaves open on which side of the bar it is; after the last one the estimate counts.
+    A window's p99 is counted in that of ``beside``, which is asked in the same second and has no fault. More rounds are
+    run while noise leaves open on which side of the bar it is; after the last one the estimate counts.
     """
     windows: dict[str, list[float]] = {name: [] for name in ("normal", *faults)}
+    usual: list[float] = []
     failed = asked = 0
-    async with stage.channel() as channel:
-        for number in range(MOST_ROUNDS):
-            for name, begin in (("normal", None), *faults.items()):
-                begin(stage) if begin else well()
-                record = await _window(channel)
-                windows[name].append(record.percentile(99))
-                failed, asked = failed + record.failed, asked + record.asked
-            ratios = {name: ratio(windows[name], windows["normal"]) for name in faults}
-            if number + 1 >= FEWEST_ROUNDS and all(each.decided for each in ratios.values()):
-                break
+    async with stage.channel() as channel, beside.channel() as other:
+        with side_by_side(stage, beside):
+            for number in range(MOST_ROUNDS):
+                for name, begin in (("normal", None), *faults.items()):
+                    begin(stage) if begin else well()
+                    record, healthy = await asyncio.gather(_window(channel), _window(other))
+                    usual.append(healthy.percentile(99))
+                    windows[name].append(record.percentile(99) / usual[-1])
+                    failed, asked = failed + record.failed, asked + record.asked
+                ratios = {name: ratio(windows[name], windows["normal"]) for name in faults}
+                if number + 1 >= FEWEST_ROUNDS and all(each.decided for each in ratios.values()):
+                    break
     well()
     report.hold(failed == 0, f"{failed} of {asked} failed")
-    report.show(f"normal p99 {median(windows['normal']) * 1000:.2f} ms, {len(windows['normal'])} windows of each")
+    report.show(f"normal p99 {median(usual) * 1000:.2f} ms, {len(windows['normal'])} windows of each")
     for name, each in ratios.items():
         report.hold(each.value <= BAR, f"{name}: p99 {each}")
+
+
+@contextmanager
+def side_by_side(*stages: Alone) -> Iterator[None]:
+    """All services on one core, who asks them on another: neither is nearer."""
+    allowed = os.sched_getaffinity(0)
+    core = max(allowed)
+    for stage in stages:
+        os.sched_setaffinity(stage.authz.pid, {core})
+    os.sched_setaffinity(0, allowed - {core} or allowed)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 async def _window(channel: CheckChannel) -> Record:
