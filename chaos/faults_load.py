@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from chaos.grpc_client import CheckChannel
-from chaos.record import ALLOWED, Ask, Done, Record, as_fast_as_answered, constant_rate, share_within
+from chaos.record import ALLOWED, Ask, Done, Record, as_fast_as_answered, constant_rate, share_within, take_what_is_left
 from chaos.stage import alone
 from chaos.table import Report, row
 from chaos.tokens import check_message, in_turn, mint, mint_many
@@ -129,7 +129,7 @@ async def _signed_in_another_process(key: SigningKey, count: int) -> AsyncIterat
     """Batches of tokens; the next one is signed while this one is used."""
     pem = key.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     loop = asyncio.get_running_loop()
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), take_what_is_left) as pool:
         batches = [loop.run_in_executor(pool, signed, key.kid, pem, first) for first in range(0, 2 * BATCH, BATCH)]
         for first in range(0, count, BATCH):
             yield await batches.pop(0)

@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import gc
 import json
-import os
 import sys
 import time
 from collections import Counter
@@ -16,6 +15,7 @@ import uvloop
 
 from authz_service.config import Address
 from chaos.grpc_client import connect
+from chaos.record import take_what_is_left
 from chaos.tokens import forged_with_unknown_kids
 
 forged = forged_with_unknown_kids
@@ -85,8 +85,7 @@ def main() -> None:
     parser.add_argument("seconds", type=float)
     given = parser.parse_args()
     gc.disable()  # its pauses would become bursts
-    # Attackers have processors of their own: this one takes nothing from the service and from those who measure.
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    take_what_is_left()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         sent = runner.run(flood(given.address, given.per_second, given.seconds))
     print(json.dumps(sent._asdict()))
