@@ -14,9 +14,9 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_BAD_CONFIGURATION = 2
 EXIT_INTERRUPTED = 130
-EXIT_NO_READER = 141
-"""As of a program that SIGPIPE ends."""
 """As shells say it: 128 + SIGINT. Who did not come to an end has found nothing good."""
+EXIT_NO_READER = 141
+"""128 + SIGPIPE."""
 
 MAX_FILE_BYTES = 16 << 20
 
