@@ -27,22 +27,22 @@ def lint_cluster(at: Steps, config: dict[str, Any], root: dict[str, Any]) -> Ite
             "envoy_no_cluster", Severity.ERROR, written((*at, "grpc_service", "envoy_grpc", "cluster_name")),
             "there is no such cluster: no request gets an answer", "name one of static_resources.clusters",
         )  # fmt: skip
-    asks_again = get(config, "grpc_service", "retry_policy") is not None
     for at_number, cluster in found:
         where = ("static_resources", "clusters", at_number)
-        if not asks_again and not _asks_again(cluster):
-            yield Finding(
-                "envoy_no_retries", Severity.WARNING, written((*where, "typed_extension_protocol_options")),
-                "a restart of authz-service loses requests; a Check changes nothing and may be asked again",
-                "copy the retry_policy of envoy/envoy.yaml",
-            )  # fmt: skip
+        yield from _about_retries(where, config, cluster)
         yield from _about(where, cluster)
 
 
-def _asks_again(cluster: Any) -> bool:
-    """``HttpProtocolOptions.retry_policy``: for all requests to the cluster."""
+def _about_retries(at: Steps, config: dict[str, Any], cluster: dict[str, Any]) -> Iterator[Finding]:
+    """``HttpProtocolOptions.retry_policy``, for all requests to the cluster, or that of this gRPC service."""
     options = get(cluster, "typed_extension_protocol_options")
-    return isinstance(options, dict) and any(get(each, "retry_policy") is not None for each in options.values())
+    of_cluster = [get(each, "retry_policy") for each in options.values()] if isinstance(options, dict) else []
+    if all(policy is None for policy in (get(config, "grpc_service", "retry_policy"), *of_cluster)):
+        yield Finding(
+            "envoy_no_retries", Severity.WARNING, written((*at, "typed_extension_protocol_options")),
+            "a restart of authz-service loses requests; a Check changes nothing and may be asked again",
+            "copy the retry_policy of envoy/envoy.yaml",
+        )  # fmt: skip
 
 
 def _about(at: Steps, cluster: dict[str, Any]) -> Iterator[Finding]:
