@@ -51,17 +51,16 @@ async def compare(
     usual: list[float] = []
     failed = asked = 0
     async with stage.channel() as channel, beside.channel() as other:
-        with side_by_side(stage, beside):
-            for number in range(MOST_ROUNDS):
-                for name, begin in (("normal", None), *faults.items()):
-                    begin(stage) if begin else well()
-                    record, healthy = await asyncio.gather(_window(channel), _window(other))
-                    usual.append(healthy.percentile(99))
-                    windows[name].append(record.percentile(99) / usual[-1])
-                    failed, asked = failed + record.failed, asked + record.asked
-                ratios = {name: ratio(windows[name], windows["normal"]) for name in faults}
-                if number + 1 >= FEWEST_ROUNDS and all(each.decided for each in ratios.values()):
-                    break
+        for number in range(MOST_ROUNDS):
+            for name, begin in (("normal", None), *faults.items()):
+                begin(stage) if begin else well()
+                record, healthy = await asyncio.gather(_window(channel), _window(other))
+                usual.append(healthy.percentile(99))
+                windows[name].append(record.percentile(99) / usual[-1])
+                failed, asked = failed + record.failed, asked + record.asked
+            ratios = {name: ratio(windows[name], windows["normal"]) for name in faults}
+            if number + 1 >= FEWEST_ROUNDS and all(each.decided for each in ratios.values()):
+                break
     well()
     report.hold(failed == 0, f"{failed} of {asked} failed")
     report.show(f"normal p99 {median(usual) * 1000:.2f} ms, {len(windows['normal'])} windows of each")

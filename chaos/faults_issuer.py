@@ -127,7 +127,8 @@ async def issuer_slow(report: Report) -> None:
         "flapping": lambda stage: _behave(stage, *FLAPPING),
     }
     async with alone(environ) as stage, alone(environ) as beside:
-        await compare(stage, beside, faults, lambda: _behave(stage, Serve()), report)
+        with side_by_side(stage, beside):
+            await compare(stage, beside, faults, lambda: _behave(stage, Serve()), report)
         at_once = stage.issuer.most_at_once
         report.hold(at_once == 1, f"at most {at_once} fetch in flight, {len(stage.issuer.requests)} in all")
 
@@ -165,7 +166,8 @@ async def issuer_dns(report: Report) -> None:
 
 async def _lose_names(stage: Alone, beside: Alone, hosts: Path, report: Report) -> None:
     faults: dict[str, Callable[[Alone], None]] = {"no DNS": lambda _stage: _point(hosts, None)}
-    await compare(stage, beside, faults, lambda: _point(hosts, "127.0.0.7"), report)
+    with side_by_side(stage, beside):
+        await compare(stage, beside, faults, lambda: _point(hosts, "127.0.0.7"), report)
 
 
 async def _move_house(stage: Alone, hosts: Path, port: int, report: Report) -> None:
