@@ -9,7 +9,6 @@ import os
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator
-from statistics import median
 from time import monotonic
 from typing import NamedTuple
 
@@ -82,13 +81,6 @@ class Record:
         if not seconds:
             raise ValueError("no request was due in that time")
         return seconds[min(len(seconds) - 1, int(len(seconds) * percent / 100))]
-
-    def median_percentile(self, percent: float, window_seconds: float = 1.0) -> float:
-        """The median of the windows' percentiles: what a few bad seconds of the machine do not change."""
-        windows: dict[int, Record] = {}
-        for outcome in self.outcomes:
-            windows.setdefault(int(outcome.due / window_seconds), Record()).outcomes.append(outcome)
-        return median(part.percentile(percent) for part in windows.values())
 
     def between(self, since: float, until: float) -> "Record":
         """The part of it that was due in this time."""
