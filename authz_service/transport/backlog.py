@@ -1,11 +1,13 @@
 """What waits on one connection while others have their turn, and when it has waited too long to be decided.
 
-Waiting is counted in the work that was done meanwhile, turn by turn: a process that was not given the processor is late
-as well, and refusing would not help.
+Waiting is counted in the work that was done meanwhile: a process that was not given the processor is late as well, and
+refusing would not help. No clock tells work alone. That of the turns goes on while other processes of the machine have
+the processor, and that of the thread while its host serves others; so it takes both to be late.
 """
 
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 LONGEST_TURN_SECONDS = 0.005
 """More than this was no work: the processor was somebody else's, or the garbage collector's."""
@@ -21,26 +23,40 @@ FULL_READ_BYTES = 250_000
 """An event loop reads about as much at once; where it did, there is more, which waits as long."""
 
 
+class Work(NamedTuple):
+    """What was done so far, by both counts, in seconds."""
+
+    in_turns: float
+    by_the_thread: float
+
+
 class Lateness:
     """Tells what is too long, for all connections of a process.
 
     :param timer: monotonic seconds.
+    :param processor_timer: what the thread had of the processor, in seconds; a system call, so rarely read.
     """
 
-    def __init__(self, timer: Callable[[], float] = time.perf_counter) -> None:
-        self.work = 0.0
-        """Seconds that calls took, of all connections together."""
+    def __init__(
+        self, timer: Callable[[], float] = time.perf_counter, processor_timer: Callable[[], float] = time.thread_time
+    ) -> None:
         self._timer = timer
+        self._processor_timer = processor_timer
+        self._in_turns = 0.0
         self._peace_from = float("-inf")
 
     def took(self, seconds: float) -> None:
         """One turn of one connection."""
-        self.work += min(seconds, LONGEST_TURN_SECONDS)
+        self._in_turns += min(seconds, LONGEST_TURN_SECONDS)
 
-    def too_long(self, since: float) -> bool:
-        """Whether calls that wait since :attr:`work` was this come too late to be decided."""
+    def work(self) -> Work:
+        """Until now, of all connections together."""
+        return Work(self._in_turns, self._processor_timer())
+
+    def too_long(self, since: Work) -> bool:
+        """Whether calls that wait since :meth:`work` was this come too late to be decided."""
         limit = BURST_SECONDS if self._timer() >= self._peace_from else FLOOD_SECONDS
-        if self.work - since <= limit:
+        if self._in_turns - since.in_turns <= limit or self._processor_timer() - since.by_the_thread <= limit:
             return False
         self._peace_from = self._timer() + PEACE_SECONDS
         return True
@@ -51,9 +67,9 @@ class Backlog:
 
     def __init__(self, lateness: Lateness) -> None:
         self._lateness = lateness
-        self._since: float | None = None
-        """Those that are being served wait since then, by :attr:`.Lateness.work`; None: they came just now."""
-        self._unread_since: float | None = None
+        self._since: Work | None = None
+        """Those that are being served wait since then, by :meth:`.Lateness.work`; None: they came just now."""
+        self._unread_since: Work | None = None
         """Those that are still to be read."""
         self._answered_at = float("-inf")
 
@@ -65,7 +81,7 @@ class Backlog:
     def give_way(self) -> None:
         """What was read is more than a turn's worth; nothing is read until all of it is answered."""
         if self._since is None or self._unread_since is None:
-            work = self._lateness.work
+            work = self._lateness.work()
             self._since = work if self._since is None else self._since
             self._unread_since = work if self._unread_since is None else self._unread_since
 

@@ -15,15 +15,17 @@ from authz_service.transport.backlog import (
 
 
 class World:
-    """Both clocks, and one connection."""
+    """All clocks, and one connection."""
 
     def __init__(self) -> None:
         self.now = 100.0
-        self.lateness = Lateness(lambda: self.now)
+        self.by_the_thread = 7.0
+        self.lateness = Lateness(lambda: self.now, lambda: self.by_the_thread)
         self.backlog = Backlog(self.lateness)
 
     def work(self, seconds: float) -> None:
         self.now += seconds
+        self.by_the_thread += seconds
         while seconds > 0:
             self.lateness.took(min(seconds, LONGEST_TURN_SECONDS))
             seconds -= LONGEST_TURN_SECONDS
@@ -90,12 +92,24 @@ def test_where_one_read_could_not_take_all_the_rest_waits_as_long() -> None:
     assert not any(any(world.read(2, BURST_SECONDS / 8)) for _ in range(8))
 
 
-def test_time_without_the_processor_is_not_waiting() -> None:
+def test_time_for_which_the_machine_stood_still_is_not_waiting() -> None:
     world = World()
     world.backlog.read(1_000, world.now)
     world.backlog.give_way()
     world.now += 10
+    world.by_the_thread += 10  # what the host takes looks like work to the thread
     world.lateness.took(10)  # it fell into a turn
+    assert not world.backlog.late
+
+
+def test_time_for_which_others_had_the_processor_is_not_waiting() -> None:
+    world = World()
+    world.backlog.read(1_000, world.now)
+    world.backlog.give_way()
+    for _ in range(100):
+        world.now += LONGEST_TURN_SECONDS
+        world.lateness.took(LONGEST_TURN_SECONDS)  # each turn lost it for a moment
+        world.by_the_thread += FLOOD_SECONDS / 200
     assert not world.backlog.late
 
 
@@ -111,11 +125,11 @@ def test_a_peer_that_does_not_read_its_answers_is_forgiven() -> None:
 @pytest.mark.parametrize(("pause", "patience"), [(0.0, FLOOD_SECONDS), (PEACE_SECONDS * 1.1, BURST_SECONDS)])
 def test_shortly_after_a_refusal_there_is_less_patience_on_any_connection(pause: float, patience: float) -> None:
     world = World()
-    since = world.lateness.work
+    since = world.lateness.work()
     world.work(BURST_SECONDS * 1.01)
     assert world.lateness.too_long(since)
     world.now += pause
-    since = world.lateness.work
+    since = world.lateness.work()
     world.work(patience * 0.99)
     assert not world.lateness.too_long(since)
     world.work(patience * 0.02)

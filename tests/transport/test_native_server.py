@@ -444,7 +444,7 @@ async def test_what_waits_too_long_is_refused_and_the_next_burst_is_decided(monk
         return b"decided"
 
     monkeypatch.setattr(native_peer, "timer", lambda: now)
-    peer = peer_of(decide, lambda *_: b"refused", Lateness(lambda: now))
+    peer = peer_of(decide, lambda *_: b"refused", Lateness(lambda: now, lambda: now))
     pipe, raw = Pipe(peer), Client()
     patience = int(BURST_SECONDS / native_peer.TURN_SECONDS)
     calls = patience + 100
