@@ -1,7 +1,6 @@
 """The whole story of one request. Synchronous, without I/O and without a clock of its own."""
 
 from collections.abc import Callable
-from hashlib import sha256
 from typing import NamedTuple, Protocol
 
 from authz_service.caller import Caller, Encode, Introduction
@@ -22,7 +21,7 @@ from authz_service.response.challenge import deny
 from authz_service.response.identity_headers import EVERY_ALLOW, SHADOW_HEADER, identity_headers_in
 from authz_service.token.extractor import authorization, bearer_token
 from authz_service.token.jws import VerificationKey
-from authz_service.token.verified import VerifiedTokens
+from authz_service.token.verified import VerifiedTokens, digest
 from authz_service.token.verifier import VerifiedToken
 
 new_tuple = tuple.__new__
@@ -50,11 +49,8 @@ class Limits(NamedTuple):
 class _Findings:
     """What is known about a request so far; a refusal half-way is answered with as much."""
 
-    __slots__ = ("caller", "rule")
-
-    def __init__(self) -> None:
-        self.rule: Rule | None = None
-        self.caller: Caller | None = None
+    rule: Rule | None = None
+    caller: Caller | None = None
 
 
 class Authorizer:
@@ -123,15 +119,17 @@ class Authorizer:
     def _caller(self, headers: tuple[tuple[str, str], ...]) -> Caller:
         """Whom the credentials speak for: remembered, if they would be accepted again now, or verified."""
         now = self._clock()
-        digest = _digest(authorization(headers))
-        caller = self.remembered.get(digest) if digest else None
+        credentials = authorization(headers)
+        # Only those that were found to be exactly one token ever are.
+        remembered_by = digest(credentials[0]) if len(credentials) == 1 else b""
+        caller = self.remembered.get(remembered_by) if remembered_by else None
         if caller is not None:
             if self._verifier.vouches(caller.claims, caller.key, now):
                 return caller
-            self.remembered.forget(digest)
+            self.remembered.forget(remembered_by)
         token = bearer_token(headers, self._limits.max_token_bytes)
         caller = self._introduction.of(self._verifier.verify(token, now))
-        self.remembered.put(digest, caller)
+        self.remembered.put(remembered_by, caller)
         return caller
 
     def _mode(self, findings: _Findings) -> Mode:
@@ -178,11 +176,6 @@ class Authorizer:
         return Introduction(
             policy, limits.max_injected_bytes, self._encode, forward_authorization=limits.forward_authorization
         )
-
-
-def _digest(credentials: list[str]) -> bytes:
-    """What credentials are remembered by; only those that were found to be exactly one token ever are."""
-    return sha256(credentials[0].encode("utf-8", "surrogatepass")).digest() if len(credentials) == 1 else b""
 
 
 def _identity_if_any(caller: Caller | None) -> Identity | None:

@@ -1,13 +1,13 @@
 """A bearer token -> a verified one: header, key by issuer and kid, signature, claims, in this order."""
 
 from collections.abc import Mapping
-from hashlib import sha256
 from typing import NamedTuple, Protocol
 
 from authz_service.errors import AlgorithmNotAllowed, Reason, TokenRefused
 from authz_service.model import Claims
 from authz_service.token.claims import ClaimRules, unverified_issuer, verify_claims
 from authz_service.token.jws import UnverifiedJws, VerificationKey, parse_compact
+from authz_service.token.verified import digest
 
 MAX_FORGERIES = 4096
 
@@ -103,15 +103,11 @@ class TokenVerifier:
 
     def _signed(self, token: str, unverified: UnverifiedJws, key: VerificationKey) -> bool:
         """A signature that was bad once is bad: sent again, it costs a digest instead of a verification."""
-        if self._forgeries and self._forgeries.get(_digest(token)) is key:
+        if self._forgeries and self._forgeries.get(digest(token)) is key:
             return False
         if key.verify(unverified):
             return True
         if len(self._forgeries) >= MAX_FORGERIES:
             self._forgeries.clear()
-        self._forgeries[_digest(token)] = key
+        self._forgeries[digest(token)] = key
         return False
-
-
-def _digest(token: str) -> bytes:
-    return sha256(token.encode()).digest()
