@@ -22,7 +22,7 @@ from authz_service.observability.metrics import Metrics
 from authz_service.observability.refusal_log import RefusalLog
 from authz_service.policy.loader import Policy
 from authz_service.transport.check import encode_identity
-from authz_service.transport.check_service import CheckService, Witness, never_behind
+from authz_service.transport.check_service import CheckService, Witness
 from authz_service.transport.overload import OverloadGuard
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class DecisionServer:
         self._overload = OverloadGuard(time.perf_counter, time.thread_time) if config.transport == "grpcio" else None
         self._spans = _spans(config)
         self._check = CheckService(
-            self._ways.deciding, metrics, time.perf_counter, self._overload.behind if self._overload else never_behind,
+            self._ways.deciding, metrics, time.perf_counter, self._overload.behind if self._overload else None,
             witnesses=self._witnesses(), denial_witnesses=[self.last_denials],
             trace=self._spans.checked if self._spans else None,
         )  # fmt: skip

@@ -73,14 +73,19 @@ def read_check_request(message: bytes) -> HttpRequest:
     if not method:
         raise _malformed()  # neither HTTP/1.1 nor HTTP/2 has such a request; so reads a CheckRequest without `http`
     sent = http.headers
-    headers = tuple([(name, sent[name]) for name in sent])  # items() of these maps is written in Python
-    request_id = sent.get("x-request-id", "")
+    headers: list[tuple[str, str]] = []
+    request_id = ""
+    for name in sent:  # items() of these maps is written in Python
+        value = sent[name]
+        headers.append((name, value))
+        if name == "x-request-id":
+            request_id = value
     if http.HasField("header_map"):
         # Envoy fills one of the two. Should both be there, every header counts: nothing hides behind the other list.
-        headers += _raw_headers(http)
+        headers.extend(_raw_headers(http))
         request_id = next((value for name, value in headers if name == "x-request-id"), "")
     # Envoy's `id` is a number of its own for the stream; the header is what logs and the client see.
-    return new_tuple(HttpRequest, (method, http.path, http.host, headers, request_id or http.id))
+    return new_tuple(HttpRequest, (method, http.path, http.host, tuple(headers), request_id or http.id))
 
 
 def _raw_headers(http: AttributeContext.HttpRequest) -> tuple[tuple[str, str], ...]:
@@ -123,11 +128,14 @@ def _defect(decision: Decision) -> Deny:
 
 def _write_allow(allow: Allow) -> bytes:
     """Put together from parts that were encoded before: the fields of a message may follow each other in any order."""
-    identity = allow.identity
-    changes = _encode_changes(allow.set_headers, allow.remove_headers)
-    verdict = _encode_verdict(allow.reason, allow.rule, allow.mode)
-    who = identity.metadata or _encode_who(allow.subject, allow.kid)
-    return OK_STATUS + delimited(OK_RESPONSE, identity.headers + changes) + delimited(DYNAMIC_METADATA, verdict + who)
+    reason, rule, mode, set_headers, remove_headers, _, _, _, (_, headers, who) = allow
+    changes = _encode_changes(set_headers, remove_headers)
+    verdict = _encode_verdict(reason, rule, mode)
+    who = who or _encode_who(allow.subject, allow.kid)
+    return b"".join((
+        OK_STATUS, OK_RESPONSE, LENGTHS[len(headers) + len(changes)], headers, changes,
+        DYNAMIC_METADATA, LENGTHS[len(verdict) + len(who)], verdict, who,
+    ))  # fmt: skip
 
 
 def encode_identity(headers: Headers, subject: str, kid: str) -> tuple[bytes, bytes]:

@@ -29,24 +29,20 @@ Trace = Callable[[bytes, Decision, float], None]
 """Told of each Check that comes with a ``traceparent``: it, the decision, and how long that took in seconds."""
 
 
-def never_behind(_now: float) -> bool:
-    """For a transport that tells by itself what comes too late."""
-    return False
-
-
 class CheckService:
     """Answers ``envoy.service.auth.v3.Authorization/Check``. No exception comes out of it.
 
     :param way: how tokens are judged.
     :param timer: monotonic seconds, for the duration metric.
     :param behind: whether a request that is read at this time comes too late; then it costs nothing but a refusal.
+        None: the transport tells that by itself.
     :param witnesses: told of each decision about a request that could be read.
     :param denial_witnesses: told only of those that deny, or would in a rule that is enforced.
     :param trace: None: no traces.
     """
 
     def __init__(
-        self, way: Way, metrics: Metrics, timer: Callable[[], float], behind: Callable[[float], bool] = never_behind,
+        self, way: Way, metrics: Metrics, timer: Callable[[], float], behind: Callable[[float], bool] | None = None,
         *, witnesses: Iterable[Witness] = (), denial_witnesses: Iterable[Witness] = (), trace: Trace | None = None,
     ) -> None:  # fmt: skip
         self._way = way
@@ -69,7 +65,7 @@ class CheckService:
         :param traceparent: of the call, hence Envoy's own word. That of the request is the client's.
         """
         started = self._timer()
-        if self._behind(started):
+        if self._behind is not None and self._behind(started):
             return self.refuse_late(message)
         request = None
         try:

@@ -9,8 +9,9 @@ from authz_service.errors import AuthzServiceError
 
 MESSAGE_PREFIX = Struct(">BL")
 """Length-Prefixed-Message: compressed flag, length."""
+MESSAGE_PREFIX_BYTES = MESSAGE_PREFIX.size
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-MAX_BODY_BYTES = MESSAGE_PREFIX.size + MAX_MESSAGE_BYTES
+MAX_BODY_BYTES = MESSAGE_PREFIX_BYTES + MAX_MESSAGE_BYTES
 
 LONGEST_CALL_SECONDS = 60.0
 """What ``grpc-timeout`` cannot exceed, and what holds without it: no call stays for ever."""
@@ -64,14 +65,14 @@ FAILED = Refusal(Status.INTERNAL, "internal error")
 
 def read_message(body: bytes) -> bytes:
     """The one message of a unary call. :raises CallRefused: it is none, several, cut short or compressed."""
-    if len(body) < MESSAGE_PREFIX.size:
+    if len(body) < MESSAGE_PREFIX_BYTES:
         raise CallRefused(NOT_ONE_MESSAGE)
     compressed, length = MESSAGE_PREFIX.unpack_from(body)
     if compressed == 1:
         raise CallRefused(COMPRESSED)
-    if compressed or length != len(body) - MESSAGE_PREFIX.size:
+    if compressed or length != len(body) - MESSAGE_PREFIX_BYTES:
         raise CallRefused(NOT_ONE_MESSAGE)
-    return body[MESSAGE_PREFIX.size :]
+    return body[MESSAGE_PREFIX_BYTES :]
 
 
 def timeout_seconds(value: bytes) -> float:

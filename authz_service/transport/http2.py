@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from enum import Enum
 
 from authz_service.transport import http2_frames as frames
-from authz_service.transport.grpc_wire import DEADLINE_PASSED, MESSAGE_PREFIX
+from authz_service.transport.grpc_wire import DEADLINE_PASSED, MESSAGE_PREFIX, MESSAGE_PREFIX_BYTES
 from authz_service.transport.http2_control import Control
 from authz_service.transport.http2_floods import FAULT_COST, Patience
 from authz_service.transport.http2_frames import (
@@ -134,17 +134,17 @@ class Connection:
                     receiver.last_stream_id = stream_id
                     calls[stream_id] = Call(stream_id, head, self._now + head.timeout, sender.initial_window)
                     continue
-            elif frame_type == DATA and flags == END_STREAM and length >= MESSAGE_PREFIX.size:
+            elif frame_type == DATA and flags == END_STREAM and length >= MESSAGE_PREFIX_BYTES:
                 call = calls.get(stream_id)
                 compressed, message_length = MESSAGE_PREFIX.unpack_from(data, payload)
                 if (
                     call is not None and call.state is OPEN and not call.flow_bytes and call.head.refusal is None
                     and (call.head.content_length is None or call.head.content_length == length)
-                    and message_length == length - MESSAGE_PREFIX.size and not compressed
+                    and message_length == length - MESSAGE_PREFIX_BYTES and not compressed
                     and receiver.open_block is None
                 ):  # fmt: skip
                     receiver.count(length)
-                    call.message = data[payload + MESSAGE_PREFIX.size : position]
+                    call.message = data[payload + MESSAGE_PREFIX_BYTES : position]
                     call.state = HALF_CLOSED
                     ready = call
             if ready is None:

@@ -2,7 +2,7 @@
 
 from struct import Struct
 
-from authz_service.transport.grpc_wire import MESSAGE_PREFIX, Refusal
+from authz_service.transport.grpc_wire import MESSAGE_PREFIX, MESSAGE_PREFIX_BYTES, Refusal
 from authz_service.transport.http2_floods import Patience
 from authz_service.transport.http2_frames import (
     DATA,
@@ -53,7 +53,7 @@ class Sender:
 
     def answer(self, call: Call, message: bytes) -> None:
         """Answer with a message and status OK; nothing happens if the stream was reset meanwhile."""
-        size = len(message) + MESSAGE_PREFIX.size
+        size = len(message) + MESSAGE_PREFIX_BYTES
         if not (
             size <= MAX_FRAME_BYTES and size <= call.send_window and size <= self._window
             and call.state is HALF_CLOSED and self._table_announced
