@@ -6,6 +6,7 @@ could take for two routes is refused here, not interpreted: what is left has one
 
 from itertools import product
 
+from authz_service.alphabet import Alphabet
 from authz_service.errors import Reason, RequestRefused
 
 MAX_PATH_BYTES = 8192
@@ -15,7 +16,7 @@ UNRESERVED = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~
 # RFC 3986 section 3.3, pchar less ";": servers differ in whether parameters (/a;x=1/b) belong to the segment.
 PCHAR = UNRESERVED + "!$&'()*+,=" + ":@"
 
-_PATH_BYTES = (PCHAR + "/%").encode("ascii")
+_PATH = Alphabet((PCHAR + "/%").encode("ascii"))
 
 UNSAFE_WHEN_DECODED = frozenset(b"/\\?#;%." + bytes(range(0x20)) + b"\x7f")
 """Octets that change the meaning of a path when somebody decodes it once more, or once too early."""
@@ -38,9 +39,9 @@ def split_target(target: str) -> tuple[str, ...]:
     :raises RequestRefused: ``path_ambiguous`` for all that is not plain.
     """
     path = target.partition("?")[0]
-    if path[:1] != "/" or "//" in path or "#" in target or len(path) > MAX_PATH_BYTES or not path.isascii():
+    if path[:1] != "/" or "//" in path or "#" in target or len(path) > MAX_PATH_BYTES:
         raise _ambiguous()
-    if path.encode().translate(None, _PATH_BYTES):  # what is left is not in the grammar
+    if not _PATH.spells(path):
         raise _ambiguous()
     segments = tuple(path[1:].split("/"))
     if len(segments) > MAX_SEGMENTS or ("/." in path and ("." in segments or ".." in segments)):

@@ -11,9 +11,10 @@ histories. What a token means is not known here, an opaque one is as good as a J
 
 from collections.abc import Iterable
 
+from authz_service.alphabet import Alphabet
 from authz_service.errors import Reason, RequestRefused, TokenRefused
 
-_B64TOKEN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/="
+_B64TOKEN = Alphabet(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/=")
 _SCHEME = "bearer"
 
 
@@ -39,7 +40,7 @@ def bearer_token(headers: Iterable[tuple[str, str]], max_bytes: int) -> str:
         raise _token_missing()
     if "," in token:
         raise _multiple_tokens()
-    if not token.isascii() or token.encode().translate(None, _B64TOKEN):
+    if not _B64TOKEN.spells(token):
         raise TokenRefused(Reason.TOKEN_MALFORMED, "The access token contains characters that no token has.")
     return token
 
