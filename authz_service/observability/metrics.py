@@ -108,7 +108,7 @@ class Metrics:
         self.registry.register(_Figures(self._families))
         self.check_seconds = Durations()
         self.validation_seconds = Durations()
-        self._decisions: dict[tuple[bool, Reason, str, Mode], int] = {}
+        self._decisions: Counter[tuple[bool, Reason, str, Mode]] = Counter()
         self._spoofed = 0
         self._refreshes = 0
         self._refresh_failures: Counter[str] = Counter()
@@ -124,7 +124,7 @@ class Metrics:
         else:
             allowed = False
         key = allowed, decision.reason, decision.rule, decision.mode
-        self._decisions[key] = self._decisions.get(key, 0) + 1
+        self._decisions[key] += 1
         self.check_seconds.observe(seconds)
 
     def policy_reloaded(self, good: bool) -> None:  # noqa: FBT001 - a callback with one argument

@@ -145,7 +145,30 @@ class _Node(dict[str, "_Node"]):
         return max(1, through_literal + through_parameter)
 
     def find(self, key: _Key, segments: tuple[str, ...]) -> _Entry:
-        """The earliest rule below this node, or ``_NO_RULE``. Each request comes through here: look-ups, few calls."""
+        """The earliest rule below this node, or ``_NO_RULE``.
+
+        Each request comes through here. Most paths can go one way only; the others are left to
+        :meth:`_find_all_ways`, which would find the same for all.
+        """
+        node, found = self, _NO_RULE
+        for segment in segments:
+            if node.prefixes is not None and (entry := node.prefixes.get(key, _NO_RULE))[0] < found[0]:
+                found = entry
+            following = node.get(segment)
+            if following is None:
+                if "%" in segment:
+                    return self._find_all_ways(key, segments)
+                following = node.parameter if segment else None
+                if following is None:
+                    return found
+            elif following.beside is not None:
+                return self._find_all_ways(key, segments)
+            node = following
+        if node.wholes is not None and (entry := node.wholes.get(key, _NO_RULE))[0] < found[0]:
+            found = entry
+        return found
+
+    def _find_all_ways(self, key: _Key, segments: tuple[str, ...]) -> _Entry:
         found, end = _NO_RULE, len(segments)
         branches: list[tuple[_Node, int]] = []
         texts: tuple[str, ...] = ()  # decoded once for all branches, and only where it matters
