@@ -14,7 +14,7 @@ FLOORS = (
     ("alphabet", "errors", "finding", "http_url", "__init__"),
     ("model",),
     ("token", "policy", "response"),
-    ("config",),
+    ("config", "http_library"),
     ("caller", "issuers", "policy_file"),
     ("authorizer",),
     ("limits", "keys"),
@@ -38,6 +38,7 @@ IO = frozenset({
 })  # fmt: skip
 
 SOLE_IMPORTERS = {
+    "aiohttp": {"http_library"},
     "jose": {"token.jws"},
     "authz_service._pb": {"transport.check"},
     "grpc": {"transport.grpcio_server"},

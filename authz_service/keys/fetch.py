@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
-import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from authz_service import __version__
 from authz_service.errors import ConfigurationError, KeySetRefused
+from authz_service.http_library import aiohttp
 from authz_service.keys.jwk import MAX_DOCUMENT_BYTES
 from authz_service.keys.source import Fetched, FetchFailure
 

@@ -9,10 +9,9 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-import aiohttp
-
 from authz_service import __version__
 from authz_service.errors import KeySetRefused, Reason, TokenRefused, Unavailable
+from authz_service.http_library import aiohttp
 from authz_service.http_url import is_https
 from authz_service.keys.fetch import check_head, in_our_words, is_exposed, read_body
 from authz_service.model import Claims

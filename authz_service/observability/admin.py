@@ -9,11 +9,9 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, cast
 
-from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
-
 from authz_service.config import Address
 from authz_service.errors import ConfigurationError
+from authz_service.http_library import Handler, Middleware, web
 from authz_service.observability import page
 from authz_service.observability.metrics import CONTENT_TYPE
 from authz_service.observability.paced import SharedPage, Turnstile
