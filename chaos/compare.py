@@ -3,7 +3,7 @@
 import asyncio
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from statistics import median
 from typing import NamedTuple
@@ -69,15 +69,13 @@ async def compare(
 
 
 @contextmanager
-def on_one_core(*stages: Alone, elsewhere: Sequence[Alone] = ()) -> Iterator[None]:
-    """These services on one core; who asks them, and other services, on the rest."""
+def on_one_core(*stages: Alone) -> Iterator[None]:
+    """These services on one core; who asks or floods them on the rest."""
     allowed = os.sched_getaffinity(0)
     core = max(allowed)
     for stage in stages:
         os.sched_setaffinity(stage.authz.pid, {core})
-    rest = allowed - {core} or allowed
-    for pid in (0, *(stage.authz.pid for stage in elsewhere)):
-        os.sched_setaffinity(pid, rest)
+    os.sched_setaffinity(0, allowed - {core} or allowed)
     try:
         yield
     finally:
