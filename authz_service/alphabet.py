@@ -5,7 +5,7 @@ class Alphabet:
     """ASCII characters that may occur in a text.
 
     ``bytes.translate`` gives the octets back untouched where its table changes none of them. To have it delete those
-    that may occur takes three times as long: for that it makes a table each time.
+    that may occur takes longer: for that it makes a table each time.
     """
 
     def __init__(self, octets: bytes) -> None:

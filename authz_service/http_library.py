@@ -1,4 +1,4 @@
-"""aiohttp, less the certificates of the system: it loads them as it is imported, and they take two megabytes.
+"""aiohttp, less the certificates of the system: it loads all of them as it is imported.
 
 Nobody here uses the TLS context that it keeps them in: whoever connects with TLS brings one. So aiohttp is shown a
 place without certificates for that moment. Its context trusts nobody then, should it ever be used.

@@ -29,7 +29,7 @@ _NOTHING_YET = sha256()
 
 def digest(text: str) -> bytes:
     """What a token, or the header that holds it, is remembered by."""
-    begun = _NOTHING_YET.copy()  # a third less than to begin anew: OpenSSL looks the algorithm up each time
+    begun = _NOTHING_YET.copy()  # cheaper than to begin anew: OpenSSL would look the algorithm up each time
     begun.update(text.encode("utf-8", "surrogatepass"))
     return begun.digest()
 
