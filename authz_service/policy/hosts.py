@@ -3,13 +3,15 @@
 from collections.abc import Iterable
 from ipaddress import IPv6Address
 
+from authz_service.alphabet import Alphabet
+
 MAX_HOST_LENGTH = 253
 """RFC 1035 section 2.3.4, written without the trailing dot."""
 MAX_LABEL_LENGTH = 63
 
 HOST_PATTERN = r"^((\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*|\[[0-9A-Fa-f:.]+\])$"
 
-_NAME_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789-_."
+_NAME = Alphabet(b"abcdefghijklmnopqrstuvwxyz0123456789-_.")
 
 
 class HostList:
@@ -53,7 +55,7 @@ def _without_port(host: str) -> str:
 
 
 def _is_name(name: str) -> bool:
-    if len(name) > MAX_HOST_LENGTH or name.strip(_NAME_CHARACTERS):
+    if len(name) > MAX_HOST_LENGTH or not _NAME.spells(name):
         return False
     labels = name.split(".")
     return "" not in labels and max(map(len, labels)) <= MAX_LABEL_LENGTH
