@@ -19,7 +19,7 @@ from authz_service.policy.rollout import effective_mode
 from authz_service.policy.routes import Rule
 from authz_service.response.challenge import deny
 from authz_service.response.identity_headers import EVERY_ALLOW, SHADOW_HEADER, identity_headers_in
-from authz_service.token.extractor import authorization, bearer_token
+from authz_service.token.extractor import authorization, single_token
 from authz_service.token.jws import VerificationKey
 from authz_service.token.verified import VerifiedTokens, digest
 from authz_service.token.verifier import VerifiedToken
@@ -127,7 +127,7 @@ class Authorizer:
             if self._verifier.vouches(caller.claims, caller.key, now):
                 return caller
             self.remembered.forget(remembered_by)
-        token = bearer_token(headers, self._limits.max_token_bytes)
+        token = single_token(credentials, self._limits.max_token_bytes)
         caller = self._introduction.of(self._verifier.verify(token, now))
         self.remembered.put(remembered_by, caller)
         return caller

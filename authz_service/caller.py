@@ -1,6 +1,7 @@
 """Who is calling: a verified token, made ready once for all the decisions about it."""
 
 from collections.abc import Callable
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Generic, NamedTuple, TypeVar
 
@@ -21,6 +22,8 @@ OBJECT_BYTES = 100
 MAX_SHARED = 10_000
 
 T = TypeVar("T")
+
+_name = itemgetter(0)
 
 
 class Caller(NamedTuple):
@@ -83,7 +86,7 @@ class Introduction:
             encoded, metadata = self._encode(headers, token.claims.subject, token.kid)
         except Refused as refused:
             return refused
-        return Identity(self._unspoken(tuple([name for name, _ in headers])), encoded, metadata)
+        return Identity(self._unspoken(tuple(map(_name, headers))), encoded, metadata)
 
     def _unspoken(self, spoken: tuple[str, ...]) -> tuple[str, ...]:
         """One object for all who speak the same names: there are few combinations, each is worked out once."""

@@ -5,6 +5,7 @@ is joined by commas after that. So ``["a,b"]`` reads ``a%2Cb`` and can never gra
 """
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 from unicodedata import category
 from urllib.parse import quote
@@ -20,7 +21,7 @@ EVERY_ALLOW = (CONTRACT_HEADER,)
 """Set on each allowed request, whoever calls."""
 
 VISIBLE_ASCII_LESS_SEPARATORS = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in "%,")
-_NEVER_ENCODED = Alphabet(VISIBLE_ASCII_LESS_SEPARATORS.encode())
+_needs_no_encoding = Alphabet(VISIBLE_ASCII_LESS_SEPARATORS.encode()).spells
 _TEXT_ONLY = frozenset({str})
 
 
@@ -43,14 +44,15 @@ class IdentityHeaders:
         :raises TokenRefused: ``claims_invalid`` for a claim that no header can carry.
         :raises AccessRefused: ``claims_too_large``; a list is never cut short.
         """
-        payload, headers, size = claims.payload, [], 0
+        payload = claims.payload
+        headers: list[tuple[str, str]] = []
         for claim, header in self._claims_to_headers:
             value = (claims.expires_at or None) if claim == "exp" else payload.get(claim)
             if value is not None:
-                text = _header_value(value)
-                size += len(header) + len(text)
+                # Nearly all are text that stays what it is.
+                text = value if type(value) is str and _needs_no_encoding(value) else _header_value(value)
                 headers.append((header, text))
-        if size > self._max_bytes:
+        if sum(map(len, chain.from_iterable(headers))) > self._max_bytes:
             raise AccessRefused(Reason.CLAIMS_TOO_LARGE, "The token's claims are too large to be forwarded.")
         return tuple(headers)
 
@@ -80,14 +82,14 @@ def _header_value(value: Any) -> str:
 def _encode_list(items: list[Any]) -> str:
     if "" in items or not _TEXT_ONLY.issuperset(map(type, items)):
         raise _unforwardable()  # an empty item would read as an empty list
-    if _NEVER_ENCODED.spells("".join(items)):
+    if _needs_no_encoding("".join(items)):
         return ",".join(items)
     return ",".join(map(_encode, items))
 
 
 def _encode(text: str) -> str:
-    if _NEVER_ENCODED.spells(text):
-        return text  # as nearly all are; quote() would give the same, at twice the price
+    if _needs_no_encoding(text):
+        return text  # quote() would give the same, at twice the price
     if text.isascii() and text.isprintable():
         return quote(text, safe=VISIBLE_ASCII_LESS_SEPARATORS)
     if any(category(character) in {"Cc", "Cs"} for character in text):

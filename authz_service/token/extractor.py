@@ -9,7 +9,7 @@ Tokens in a form body (section 2.2), a query (section 2.3) or a cookie are not l
 histories. What a token means is not known here, an opaque one is as good as a JWS.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from authz_service.alphabet import Alphabet
 from authz_service.errors import Reason, RequestRefused, TokenRefused
@@ -26,7 +26,11 @@ def bearer_token(headers: Iterable[tuple[str, str]], max_bytes: int) -> str:
     :raises TokenRefused: there is none, or it is too large or no b64token.
     :raises RequestRefused: there is more than one ``Authorization``, or more than one credential in it.
     """
-    values = authorization(headers)
+    return single_token(authorization(headers), max_bytes)
+
+
+def single_token(values: Sequence[str], max_bytes: int) -> str:
+    """As :func:`bearer_token`, of what :func:`authorization` found."""
     if len(values) > 1:
         raise _multiple_tokens()
     credentials = values[0] if values else ""

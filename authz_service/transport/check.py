@@ -6,6 +6,7 @@ Envoy decides on ``CheckResponse.status.code`` alone and reads an absent one as 
 import logging
 import re
 from functools import lru_cache
+from operator import itemgetter
 
 from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct, Value
@@ -13,6 +14,7 @@ from google.protobuf.struct_pb2 import Struct, Value
 from authz_service._pb.attribute_context_pb2 import AttributeContext
 from authz_service._pb.external_auth_pb2 import CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse
 from authz_service._pb.messages_pb2 import HeaderValue, HeaderValueOption, Status
+from authz_service.alphabet import Alphabet
 from authz_service.errors import InternalError, Reason, RequestRefused
 from authz_service.model import Allow, Decision, Deny, HttpRequest, Mode
 from authz_service.response.challenge import deny
@@ -48,6 +50,9 @@ REASON, RULE, MODE, SUB, KID = (delimited(FIELD_NAME, name) for name in (b"reaso
 
 Headers = tuple[tuple[str, str], ...]
 
+_VISIBLE = Alphabet(bytes(range(0x21, 0x7F)))
+"""All that most values of headers are made of."""
+_value = itemgetter(1)
 parse = CheckRequest.FromString
 new_tuple = tuple.__new__  # a named tuple's constructor is a function in Python; one is built for each request
 OVERWRITE = HeaderValueOption(append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD).SerializeToString()
@@ -206,33 +211,36 @@ def _encode_status(status: int) -> bytes:
 
 
 def _encode_headers(headers: Headers) -> bytes:
-    """The headers of an ``OkHttpResponse`` or a ``DeniedHttpResponse``: a ``HeaderValueOption`` each."""
-    return b"".join([_encode_header(name, value) for name, value in headers])
+    """The headers of an ``OkHttpResponse`` or a ``DeniedHttpResponse``: a ``HeaderValueOption`` each.
 
-
-def _encode_header(name: str, value: str) -> bytes:
-    """Each new caller comes through here with all its headers: :func:`delimited` three times, less the calls."""
-    octets = _checked(name, value)
-    header = _key(name) + HEADER_VALUE + LENGTHS[len(octets)] + octets
-    option = HEADER + LENGTHS[len(header)] + header + (OVERWRITE if value else KEPT_EMPTY)
-    return HEADERS + LENGTHS[len(option)] + option
+    Each new caller comes through here with all its headers, so all that does not depend on a value's text is kept.
+    """
+    if not _VISIBLE.spells("".join(map(_value, headers))):
+        for name, value in headers:
+            _check_value(name, value)
+    return b"".join([
+        _before_value(name, len(value)) + value.encode("ascii") + (OVERWRITE if value else KEPT_EMPTY)
+        for name, value in headers
+    ])  # fmt: skip
 
 
 @lru_cache(KNOWN)
-def _key(name: str) -> bytes:
-    if TOKEN.fullmatch(name):
-        return delimited(HEADER_KEY, name.encode())
-    raise _Unwritable("the name of a header is no token")
+def _before_value(name: str, length: int) -> bytes:
+    """What of a header comes before a value of this length, in octets."""
+    if not TOKEN.fullmatch(name):
+        raise _Unwritable("the name of a header is no token")
+    header = delimited(HEADER_KEY, name.encode()) + HEADER_VALUE + LENGTHS[length]
+    option = HEADER + LENGTHS[len(header) + length] + header
+    return HEADERS + LENGTHS[len(option) + length + len(OVERWRITE if length else KEPT_EMPTY)] + option
 
 
-def _checked(name: str, value: str) -> bytes:
+def _check_value(name: str, value: str) -> None:
     """RFC 9110 section 5.5, less what it only tolerates: visible ASCII with spaces inside.
 
     A CR LF that gets as far as Envoy splits the response.
     """
-    if value.isascii() and value.isprintable() and value[:1] != " " and value[-1:] != " ":
-        return value.encode()
-    raise _Unwritable(f"the value of {name} cannot be a header's")
+    if not (value.isascii() and value.isprintable() and value[:1] != " " and value[-1:] != " "):
+        raise _Unwritable(f"the value of {name} cannot be a header's")
 
 
 def _printable(text: str) -> str:
