@@ -1,7 +1,6 @@
 """The values that travel through the house. Frozen; what is built here is valid."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self
@@ -103,25 +102,36 @@ class Allow(NamedTuple):
         return self.claims.subject if self.claims else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Deny:
-    """Answer the client ourselves."""
-
+class _Deny(NamedTuple):
     reason: Reason
     rule: str
     mode: Mode
     status: int
     headers: tuple[tuple[str, str], ...]
     body: str
-    claims: Claims | None = None
+    claims: Claims | None
     """As of :class:`Allow`."""
-    kid: str = ""
+    kid: str
 
-    def __post_init__(self) -> None:
-        if not 400 <= self.status <= 599:  # noqa: PLR2004 - RFC 9110 section 15: the classes of refusal
-            raise ValueError(f"a denial cannot have status {self.status}")
-        if not self.body:
+
+class Deny(_Deny):
+    """Answer the client ourselves.
+
+    A tuple like :class:`HttpRequest`: a flood of denials should cost little.
+    """
+
+    __slots__ = ()
+
+    def __new__(  # noqa: PLR0917 - what a denial has
+        cls, reason: Reason, rule: str, mode: Mode, status: int, headers: tuple[tuple[str, str], ...], body: str,
+        claims: Claims | None = None, kid: str = "",
+    ) -> Self:  # fmt: skip
+        """:raises ValueError: it refuses nothing, or does not say why."""
+        if not 400 <= status <= 599:  # noqa: PLR2004 - RFC 9110 section 15: the classes of refusal
+            raise ValueError(f"a denial cannot have status {status}")
+        if not body:
             raise ValueError("a denial explains itself")
+        return tuple.__new__(cls, (reason, rule, mode, status, headers, body, claims, kid))
 
     @property
     def subject(self) -> str:

@@ -10,7 +10,7 @@ from authz_service.model import Claims, Deny, Mode
 REALM = "chat-api"
 MAX_REQUEST_ID_LENGTH = 128
 KNOWN = 1024
-"""Scopes, and challenges made of them: they are the policy's own words."""
+"""Scopes, challenges made of them, messages: they are the policy's words and our own."""
 
 COARSE_DESCRIPTIONS = {
     401: "The access token is not acceptable",
@@ -33,9 +33,8 @@ def deny(
 ) -> Deny:
     """Render a refusal; nothing that the client sent, but a plain request id in the body, is repeated."""
     return Deny(
-        reason=refused.reason, rule=rule, mode=mode, status=refused.status, headers=_headers(refused),
-        body=_body(refused, request_id), claims=claims, kid=kid,
-    )  # fmt: skip
+        refused.reason, rule, mode, refused.status, _headers(refused), _body(refused, request_id), claims, kid
+    )
 
 
 def _headers(refused: Refused) -> tuple[tuple[str, str], ...]:
@@ -71,10 +70,15 @@ def _is_scope_token(text: str) -> bool:
 
 def _body(refused: Refused, request_id: str) -> str:
     """A JSON object, written by hand: a flood of denials should cost little, and json.dumps would be half of it."""
-    told = f'"error": {quoted(refused.reason)}, "message": {quoted(refused.message)}'
+    told = _told(refused.reason, refused.message)
     if isinstance(refused, AccessRefused) and refused.required:
         told += f', "required": {json.dumps(refused.required)}'
     return f'{{{told}, "request_id": {quoted(request_id if _is_plain(request_id) else "")}}}'
+
+
+@lru_cache(KNOWN)
+def _told(reason: Reason, message: str) -> str:
+    return f'"error": {quoted(reason)}, "message": {quoted(message)}'
 
 
 def _is_plain(request_id: str) -> bool:

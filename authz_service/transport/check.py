@@ -47,6 +47,7 @@ FIELD_NAME, FIELD_VALUE = tag(1), tag(2)
 """An entry of a map is a message with two fields."""
 STRING_VALUE = tag(Value.STRING_VALUE_FIELD_NUMBER)
 REASON, RULE, MODE, SUB, KID = (delimited(FIELD_NAME, name) for name in (b"reason", b"rule", b"mode", b"sub", b"kid"))
+NO_SUB = delimited(FIELDS, SUB + delimited(FIELD_VALUE, delimited(STRING_VALUE, b"")))
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -173,7 +174,7 @@ def _encode_verdict(reason: Reason, rule: str, mode: Mode) -> bytes:
 
 
 def _encode_who(subject: str, kid: str) -> bytes:
-    return _encode_metadata(SUB, subject) + _encode_kid(kid)
+    return (_encode_metadata(SUB, subject) if subject else NO_SUB) + _encode_kid(kid)
 
 
 @lru_cache(KNOWN)
@@ -189,12 +190,14 @@ def _encode_metadata(name: bytes, text: str) -> bytes:
 
 def _write_deny(denial: Deny) -> bytes:
     """Put together like an allow: of a denial, too, little but the body is new each time."""
-    body = denial.body.encode("utf-8", "backslashreplace")  # less lone surrogates
-    response = _encode_refusal(denial.status, denial.headers) + delimited(BODY, body)
-    metadata = _encode_verdict(denial.reason, denial.rule, denial.mode) + _encode_who(denial.subject, denial.kid)
-    is_error = denial.status >= FIRST_SERVER_ERROR  # Envoy counts an error, not a denial
-    field = delimited(ERROR_RESPONSE if is_error else DENIED_RESPONSE, response)
-    return _encode_status(denial.status) + field + delimited(DYNAMIC_METADATA, metadata)
+    reason, rule, mode, status, headers, text, _, kid = denial
+    verdict, who = _encode_verdict(reason, rule, mode), _encode_who(denial.subject, kid)
+    body = text.encode("utf-8", "backslashreplace")  # less lone surrogates
+    refusal = _encode_refusal(status, headers) + BODY + LENGTHS[len(body)]
+    return b"".join((
+        _encode_status(status), LENGTHS[len(refusal) + len(body)], refusal, body,
+        DYNAMIC_METADATA, LENGTHS[len(verdict) + len(who)], verdict, who,
+    ))  # fmt: skip
 
 
 @lru_cache(KNOWN)
@@ -205,9 +208,11 @@ def _encode_refusal(status: int, headers: Headers) -> bytes:
 
 @lru_cache(KNOWN)
 def _encode_status(status: int) -> bytes:
-    """``google.rpc.Status``; whatever the status of a denial, never OK."""
-    other = INTERNAL if status >= FIRST_SERVER_ERROR else PERMISSION_DENIED
-    return CheckResponse(status=Status(code=CODES.get(status, other))).SerializeToString()
+    """``google.rpc.Status``, whatever the status of a denial never OK; and the tag of the response that follows."""
+    is_error = status >= FIRST_SERVER_ERROR  # Envoy counts an error, not a denial
+    code = CODES.get(status, INTERNAL if is_error else PERMISSION_DENIED)
+    answer = CheckResponse(status=Status(code=code)).SerializeToString()
+    return answer + (ERROR_RESPONSE if is_error else DENIED_RESPONSE)
 
 
 def _encode_headers(headers: Headers) -> bytes:
