@@ -24,6 +24,8 @@ from authz_service.token.jws import VerificationKey
 from authz_service.token.verified import VerifiedTokens, digest
 from authz_service.token.verifier import VerifiedToken
 
+Headers = tuple[tuple[str, str], ...]
+
 new_tuple = tuple.__new__
 _ALLOWED = Reason.ALLOWED
 """Spares each request the look-up, which on an Enum costs four times that of a name."""
@@ -100,23 +102,25 @@ class Authorizer:
         return self._deny(refused, request, findings)
 
     def _decide(self, request: HttpRequest, findings: _Findings) -> Allow:
-        segments = split_target(request.path)
-        if not self.policy.hosts.permits(request.host):
+        method, path, host, headers, _ = request
+        segments = split_target(path)
+        if not self.policy.hosts.permits(host):
             raise RequestRefused(Reason.HOST_NOT_ALLOWED, "This host is not served here.")
-        if is_preflight(request) and (preflight := self.policy.routes.match_preflight(segments)):
+        if is_preflight(method, headers) and (preflight := self.policy.routes.match_preflight(segments)):
             findings.rule = preflight.rule
-            return self._allow(Reason.CORS_PREFLIGHT, request, findings)
-        if (match := self.policy.routes.match(request.method, segments)) is not None:
-            findings.rule = rule = match.rule
+            return self._allow(Reason.CORS_PREFLIGHT, headers, findings)
+        if (match := self.policy.routes.match(method, segments)) is not None:
+            rule, params = match
+            findings.rule = rule
             if rule.public:
-                return self._allow(Reason.PUBLIC, request, findings)
-            findings.caller = caller = self._caller(request.headers)
+                return self._allow(Reason.PUBLIC, headers, findings)
+            findings.caller = caller = self._caller(headers)
             if rule.requirement is not None:
-                rule.requirement.check(caller.claims, match.params)
-                return self._allow(_ALLOWED, request, findings, caller.identity())
+                rule.requirement.check(caller.claims, params)
+                return self._allow(_ALLOWED, headers, findings, caller.identity())
         raise AccessRefused(Reason.NO_MATCHING_RULE, "No rule permits this request.")
 
-    def _caller(self, headers: tuple[tuple[str, str], ...]) -> Caller:
+    def _caller(self, headers: Headers) -> Caller:
         """Whom the credentials speak for: remembered, if they would be accepted again now, or verified."""
         now = self._clock()
         credentials = authorization(headers)
@@ -141,12 +145,12 @@ class Authorizer:
         return effective_mode(rule.mode, rule.enforce_percent, caller.claims.subject if caller else "")
 
     def _allow(
-        self, reason: Reason, request: HttpRequest, findings: _Findings, identity: Identity | None = None,
+        self, reason: Reason, headers: Headers, findings: _Findings, identity: Identity | None = None,
         shadow: tuple[tuple[str, str], ...] = (),
     ) -> Allow:
         """Every allow sets the contract header and removes each identity header that it does not set."""
         identity = identity or self._introduction.nobody
-        spoofed = identity_headers_in(request.headers)
+        spoofed = identity_headers_in(headers)
         remove = identity.unspoken if not spoofed and not shadow else self._unspoken(identity, spoofed, shadow)
         rule, caller = findings.rule, findings.caller
         claims, kid = (caller.claims, caller.key.kid) if caller else (None, "")
@@ -162,7 +166,7 @@ class Authorizer:
     def _would_deny(self, refused: Refused, request: HttpRequest, findings: _Findings) -> Allow:
         """Shadow: let through what would be denied, say so, and inject a valid identity all the same."""
         warning = ((SHADOW_HEADER, f"would-deny; reason={refused.reason}"),)
-        return self._allow(refused.reason, request, findings, _identity_if_any(findings.caller), warning)
+        return self._allow(refused.reason, request.headers, findings, _identity_if_any(findings.caller), warning)
 
     def _deny(self, refused: Refused, request: HttpRequest, findings: _Findings) -> Deny:
         rule, caller = findings.rule, findings.caller
@@ -185,9 +189,9 @@ def _identity_if_any(caller: Caller | None) -> Identity | None:
         return None  # what no header can carry is left out whole
 
 
-def is_preflight(request: HttpRequest) -> bool:
+def is_preflight(method: str, headers: Headers) -> bool:
     """Fetch standard, CORS preflight: OPTIONS with ``Origin`` and ``Access-Control-Request-Method``."""
-    if request.method != "OPTIONS":
+    if method != "OPTIONS":
         return False
-    names = {name.lower() for name, value in request.headers if value}
+    names = {name.lower() for name, value in headers if value}
     return "origin" in names and "access-control-request-method" in names

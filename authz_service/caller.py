@@ -1,9 +1,10 @@
 """Who is calling: a verified token, made ready once for all the decisions about it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from operator import itemgetter
 from types import MappingProxyType
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from authz_service.errors import Refused
 from authz_service.model import Claims, Identity
@@ -26,7 +27,8 @@ T = TypeVar("T")
 _name = itemgetter(0)
 
 
-class Caller(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Caller:
     """One token's bearer."""
 
     claims: Claims

@@ -1,6 +1,7 @@
 """The values that travel through the house. Frozen; what is built here is valid."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self
@@ -66,8 +67,12 @@ class Claims(_Claims):
         return tuple.__new__(cls, (issuer, subject, expires_at, permissions, roles, payload))
 
 
-class Identity(NamedTuple):
-    """What one caller is announced as, encoded once for all the answers that carry it, as the transport likes it."""
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What one caller is announced as, encoded once for all the answers that carry it, as the transport likes it.
+
+    What is built once and read for each request has slots, which are read faster than the fields of a named tuple.
+    """
 
     unspoken: tuple[str, ...] = ()
     """Names of headers that it could have and has not; sorted."""

@@ -64,8 +64,8 @@ def decided(request: HttpRequest, decision: Decision, now: float, other_reason: 
     return Decided(
         now, _bounded(request.method, MAX_METHOD_LENGTH), _bounded(request.path.partition("?")[0], MAX_PATH_BYTES),
         _bounded(request.host, MAX_HOST_LENGTH), _bounded(request.request_id, MAX_REQUEST_ID_LENGTH),
-        is_preflight(request), claims is None and bool(authorization(request.headers)), isinstance(decision, Allow),
-        decision.reason, decision.rule, decision.mode, claims, decision.kid, other_reason,
+        is_preflight(request.method, request.headers), claims is None and bool(authorization(request.headers)),
+        isinstance(decision, Allow), decision.reason, decision.rule, decision.mode, claims, decision.kid, other_reason,
     )  # fmt: skip
 
 

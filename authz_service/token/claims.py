@@ -5,8 +5,9 @@ become headers, and what a header can carry, is known to :mod:`authz_service.res
 """
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from authz_service.errors import Reason, TokenRefused
 from authz_service.model import Claims
@@ -19,7 +20,8 @@ _TEXT_ONLY = frozenset({str})
 _BEGINS = (("nbf", "is not valid yet"), ("iat", "was issued in the future"))
 
 
-class ClaimRules(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ClaimRules:
     """What a token of one issuer must claim."""
 
     issuer: str

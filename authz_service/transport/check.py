@@ -134,10 +134,11 @@ def _defect(decision: Decision) -> Deny:
 
 def _write_allow(allow: Allow) -> bytes:
     """Put together from parts that were encoded before: the fields of a message may follow each other in any order."""
-    reason, rule, mode, set_headers, remove_headers, _, _, _, (_, headers, who) = allow
+    reason, rule, mode, set_headers, remove_headers, _, _, _, identity = allow
+    headers = identity.headers
     changes = _encode_changes(set_headers, remove_headers)
     verdict = _encode_verdict(reason, rule, mode)
-    who = who or _encode_who(allow.subject, allow.kid)
+    who = identity.metadata or _encode_who(allow.subject, allow.kid)
     return b"".join((
         OK_STATUS, OK_RESPONSE, LENGTHS[len(headers) + len(changes)], headers, changes,
         DYNAMIC_METADATA, LENGTHS[len(verdict) + len(who)], verdict, who,

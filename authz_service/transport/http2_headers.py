@@ -8,7 +8,8 @@ each time, so that fields are remembered, too.
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 import hpack
 
@@ -48,7 +49,8 @@ Field = tuple[bytes, bytes]
 V = TypeVar("V")
 
 
-class CallHead(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class CallHead:
     """What the headers say about a call."""
 
     path: bytes
