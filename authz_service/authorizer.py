@@ -12,7 +12,7 @@ from authz_service.errors import (
     TokenRefused,
     UnknownKeyId,
 )
-from authz_service.model import Allow, Claims, Decision, Deny, HttpRequest, Identity, Mode
+from authz_service.model import Allow, Claims, Decision, Deny, Headers, HttpRequest, Identity, Mode
 from authz_service.policy.loader import Policy
 from authz_service.policy.path import split_target
 from authz_service.policy.rollout import effective_mode
@@ -23,8 +23,6 @@ from authz_service.token.extractor import authorization, single_token
 from authz_service.token.jws import VerificationKey
 from authz_service.token.verified import VerifiedTokens, digest
 from authz_service.token.verifier import VerifiedToken
-
-Headers = tuple[tuple[str, str], ...]
 
 new_tuple = tuple.__new__
 _ALLOWED = Reason.ALLOWED
@@ -146,7 +144,7 @@ class Authorizer:
 
     def _allow(
         self, reason: Reason, headers: Headers, findings: _Findings, identity: Identity | None = None,
-        shadow: tuple[tuple[str, str], ...] = (),
+        shadow: Headers = (),
     ) -> Allow:
         """Every allow sets the contract header and removes each identity header that it does not set."""
         identity = identity or self._introduction.nobody
@@ -159,7 +157,7 @@ class Authorizer:
             remove, len(spoofed), claims, kid, identity,
         ))  # fmt: skip
 
-    def _unspoken(self, identity: Identity, spoofed: list[str], shadow: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
+    def _unspoken(self, identity: Identity, spoofed: list[str], shadow: Headers) -> tuple[str, ...]:
         spoken = self._introduction.reserved.difference(identity.unspoken).union(name for name, _ in shadow)
         return tuple(sorted({*identity.unspoken, *spoofed} - spoken))
 

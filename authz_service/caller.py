@@ -7,13 +7,12 @@ from types import MappingProxyType
 from typing import Generic, TypeVar
 
 from authz_service.errors import Refused
-from authz_service.model import Claims, Identity
+from authz_service.model import Claims, Headers, Identity
 from authz_service.policy.loader import Policy
 from authz_service.response.identity_headers import CONTRACT_HEADER, IdentityHeaders
 from authz_service.token.jws import VerificationKey
 from authz_service.token.verifier import VerifiedToken
 
-Headers = tuple[tuple[str, str], ...]
 Encode = Callable[[Headers, str, str], tuple[bytes, bytes]]
 """Headers, ``sub``, ``kid`` -> :attr:`.Identity.headers` and :attr:`.Identity.metadata`."""
 

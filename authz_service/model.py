@@ -8,6 +8,9 @@ from typing import Any, NamedTuple, Self
 
 from authz_service.errors import Reason
 
+Headers = tuple[tuple[str, str], ...]
+"""Names and values, in their order."""
+
 
 class HttpRequest(NamedTuple):
     """The request that Envoy asks about (``AttributeContext.HttpRequest``). All of it is the client's word.
@@ -21,7 +24,7 @@ class HttpRequest(NamedTuple):
     """The request target as Envoy will forward it, query included."""
     host: str
     """``:authority``, port included."""
-    headers: tuple[tuple[str, str], ...]
+    headers: Headers
     """Names in the spelling that arrived; a repeated header is repeated here, or joined by commas, as Envoy sent it."""
     request_id: str = ""
     """``x-request-id`` as Envoy set it; not to be trusted either."""
@@ -91,7 +94,7 @@ class Allow(NamedTuple):
     reason: Reason
     rule: str
     mode: Mode
-    set_headers: tuple[tuple[str, str], ...] = ()
+    set_headers: Headers = ()
     """Beside those of the identity."""
     remove_headers: tuple[str, ...] = ()
     spoofed_headers: int = 0
@@ -112,7 +115,7 @@ class _Deny(NamedTuple):
     rule: str
     mode: Mode
     status: int
-    headers: tuple[tuple[str, str], ...]
+    headers: Headers
     body: str
     claims: Claims | None
     """As of :class:`Allow`."""
@@ -128,7 +131,7 @@ class Deny(_Deny):
     __slots__ = ()
 
     def __new__(  # noqa: PLR0917 - what a denial has
-        cls, reason: Reason, rule: str, mode: Mode, status: int, headers: tuple[tuple[str, str], ...], body: str,
+        cls, reason: Reason, rule: str, mode: Mode, status: int, headers: Headers, body: str,
         claims: Claims | None = None, kid: str = "",
     ) -> Self:  # fmt: skip
         """:raises ValueError: it refuses nothing, or does not say why."""

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from authz_service.authorizer import Authorizer, Limits
-from authz_service.caller import Headers
 from authz_service.errors import Reason, Refused, TokenRefused, Unavailable, UnknownKeyId
-from authz_service.model import Allow, Claims, Decision, Deny, HttpRequest, Mode
+from authz_service.model import Allow, Claims, Decision, Deny, Headers, HttpRequest, Mode
 from authz_service.policy.loader import parse_policy
 from authz_service.token.jws import VerificationKey
 from authz_service.token.verifier import VerifiedToken

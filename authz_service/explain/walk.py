@@ -9,13 +9,13 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from authz_service.authorizer import Authorizer, Limits
-from authz_service.caller import Headers, Introduction
+from authz_service.caller import Introduction
 from authz_service.errors import AlgorithmNotAllowed, Reason, Refused, RequestRefused, UnknownKeyId
 from authz_service.explain.key_sets import KeySets, known
 from authz_service.explain.step import Outcome, Step
 from authz_service.explain.words import ambiguity, claim_lines, printable, requirement_lines
 from authz_service.issuers import TrustedIssuer
-from authz_service.model import Allow, Decision, Deny, HttpRequest
+from authz_service.model import Allow, Decision, Deny, Headers, HttpRequest
 from authz_service.policy.loader import Policy
 from authz_service.policy.path import split_target
 from authz_service.policy.rollout import effective_mode

@@ -9,10 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from authz_service.authorizer import Authorizer, Limits
-from authz_service.caller import Headers
 from authz_service.errors import PERMITTED, Reason, TokenRefused
 from authz_service.issuers import TrustedIssuer
-from authz_service.model import Allow, Claims, Decision, HttpRequest
+from authz_service.model import Allow, Claims, Decision, Headers, HttpRequest
 from authz_service.policy.loader import Policy
 from authz_service.policy_cases.document import ALLOW, Case, Cases
 from authz_service.token.claims import unverified_issuer, verify_claims

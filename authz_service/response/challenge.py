@@ -5,7 +5,7 @@ from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quoted
 
 from authz_service.errors import AccessRefused, Reason, Refused, Unavailable
-from authz_service.model import Claims, Deny, Mode
+from authz_service.model import Claims, Deny, Headers, Mode
 
 REALM = "chat-api"
 MAX_REQUEST_ID_LENGTH = 128
@@ -37,7 +37,7 @@ def deny(
     )
 
 
-def _headers(refused: Refused) -> tuple[tuple[str, str], ...]:
+def _headers(refused: Refused) -> Headers:
     if isinstance(refused, Unavailable):
         return (*COMMON_HEADERS, ("retry-after", str(refused.retry_after)))
     if refused.oauth_error is None:
@@ -46,7 +46,7 @@ def _headers(refused: Refused) -> tuple[tuple[str, str], ...]:
 
 
 @lru_cache(KNOWN)
-def _challenge(reason: Reason, status: int, error: str, scope: str) -> tuple[tuple[str, str], ...]:
+def _challenge(reason: Reason, status: int, error: str, scope: str) -> Headers:
     if reason is Reason.TOKEN_MISSING:
         # RFC 6750 section 3.1: a request without authentication information gets no error code.
         return (*COMMON_HEADERS, ("www-authenticate", f'Bearer realm="{REALM}"'))

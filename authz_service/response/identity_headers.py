@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from authz_service.alphabet import Alphabet
 from authz_service.errors import AccessRefused, Reason, TokenRefused
-from authz_service.model import Claims
+from authz_service.model import Claims, Headers
 
 PREFIX = "x-auth-"
 CONTRACT_HEADER = ("x-auth-contract", "1")
@@ -38,7 +38,7 @@ class IdentityHeaders:
         self.reserved = (*(header for _, header in claims_to_headers), SHADOW_HEADER)
         """Names that no client may speak; each one that an answer does not set, it removes."""
 
-    def render(self, claims: Claims) -> tuple[tuple[str, str], ...]:
+    def render(self, claims: Claims) -> Headers:
         """An absent claim is an absent header, an empty list an empty one.
 
         :raises TokenRefused: ``claims_invalid`` for a claim that no header can carry.

@@ -16,7 +16,7 @@ from authz_service._pb.external_auth_pb2 import CheckRequest, CheckResponse, Den
 from authz_service._pb.messages_pb2 import HeaderValue, HeaderValueOption, Status
 from authz_service.alphabet import Alphabet
 from authz_service.errors import InternalError, Reason, RequestRefused
-from authz_service.model import Allow, Decision, Deny, HttpRequest, Mode
+from authz_service.model import Allow, Decision, Deny, Headers, HttpRequest, Mode
 from authz_service.response.challenge import deny
 from authz_service.transport.protobuf_wire import LENGTHS, delimited, tag
 
@@ -48,8 +48,6 @@ FIELD_NAME, FIELD_VALUE = tag(1), tag(2)
 STRING_VALUE = tag(Value.STRING_VALUE_FIELD_NUMBER)
 REASON, RULE, MODE, SUB, KID = (delimited(FIELD_NAME, name) for name in (b"reason", b"rule", b"mode", b"sub", b"kid"))
 NO_SUB = delimited(FIELDS, SUB + delimited(FIELD_VALUE, delimited(STRING_VALUE, b"")))
-
-Headers = tuple[tuple[str, str], ...]
 
 _VISIBLE = Alphabet(bytes(range(0x21, 0x7F)))
 """All that most values of headers are made of."""
@@ -94,7 +92,7 @@ def read_check_request(message: bytes) -> HttpRequest:
     return new_tuple(HttpRequest, (method, http.path, http.host, tuple(headers), request_id or http.id))
 
 
-def _raw_headers(http: AttributeContext.HttpRequest) -> tuple[tuple[str, str], ...]:
+def _raw_headers(http: AttributeContext.HttpRequest) -> Headers:
     r"""The headers under ``encode_raw_headers``.
 
     Bytes are read as ISO 8859-1, RFC 9110 section 5.5: each byte is one character and no two values become equal;
