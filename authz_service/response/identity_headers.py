@@ -49,9 +49,7 @@ class IdentityHeaders:
         for claim, header in self._claims_to_headers:
             value = (claims.expires_at or None) if claim == "exp" else payload.get(claim)
             if value is not None:
-                # Nearly all are text that stays what it is.
-                text = value if type(value) is str and _needs_no_encoding(value) else _header_value(value)
-                headers.append((header, text))
+                headers.append((header, _header_value(value)))
         if sum(map(len, chain.from_iterable(headers))) > self._max_bytes:
             raise AccessRefused(Reason.CLAIMS_TOO_LARGE, "The token's claims are too large to be forwarded.")
         return tuple(headers)
@@ -89,7 +87,7 @@ def _encode_list(items: list[Any]) -> str:
 
 def _encode(text: str) -> str:
     if _needs_no_encoding(text):
-        return text  # quote() would give the same, at twice the price
+        return text  # as nearly all are; quote() would give the same, at twice the price
     if text.isascii() and text.isprintable():
         return quote(text, safe=VISIBLE_ASCII_LESS_SEPARATORS)
     if any(category(character) in {"Cc", "Cs"} for character in text):
