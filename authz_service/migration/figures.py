@@ -1,9 +1,9 @@
-"""What the migration counts: questions to the Auth-API, and comparisons of the two ways."""
+"""What Prometheus is told of the migration: which way decides, questions to the Auth-API, comparisons of both ways."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from authz_service.observability.metrics import Durations
 
@@ -11,6 +11,13 @@ AUTH_API_REQUESTS = "authz_auth_api_requests"
 COMPARISONS = "authz_comparisons"
 DISAGREEMENTS = "authz_comparison_disagreements"
 DROPPED = "authz_comparisons_dropped"
+
+
+def way_families(way: str) -> Iterator[Metric]:
+    """For Prometheus: the way that decides, as of :func:`.readiness.deciding_way`."""
+    family = GaugeMetricFamily("authz_way_info", "How tokens are judged: local or auth_api.", labels=["way"])
+    family.add_metric([way], 1)
+    yield family
 
 
 class AuthApiFigures:

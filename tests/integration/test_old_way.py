@@ -60,6 +60,7 @@ async def test_each_request_asks_about_its_token_and_no_key_is_fetched(transport
         assert "oauth2_token_validation_duration_seconds_count 4.0" in metrics
         assert 'oauth2_token_validations_total{result="success"} 3.0' in metrics
         assert "jwks_issuer_ready" not in metrics, "an alert would go off about keys that nobody needs"
+        assert 'authz_way_info{way="auth_api"} 1.0' in metrics
         assert (await stage.authz.status())["way"] == "auth_api"
 
 
@@ -113,5 +114,7 @@ async def test_workers_ask_as_one_process_does(tmp_path: Path) -> None:
             assert (await stage.check(HS256_TOKEN, listen=f"unix:{tmp_path}/authz-{number}.sock")).allowed
         assert stage.asked == 2
         await stage.authz.until_ready()
-        assert 'authz_auth_api_requests_total{result="accepted"} 2.0' in await stage.authz.metrics()
+        metrics = await stage.authz.metrics()
+        assert 'authz_auth_api_requests_total{result="accepted"} 2.0' in metrics
+        assert 'authz_way_info{way="auth_api"} 1.0' in metrics, "of all workers together"
         assert (await stage.authz.status())["way"] == "auth_api"

@@ -95,6 +95,7 @@ async def test_each_worker_answers_at_its_endpoint_and_the_issuer_is_asked_as_by
         assert total(page, "authz_decisions_total", reason="key_not_found") == 30
         assert total(page, "jwks_refresh_total") == 2
         assert total(page, "jwks_keys") == 1
+        assert total(page, "authz_way_info", way="local") == 1
         status = await running.status()
         assert [worker["up"] for worker in status["workers"]] == [True] * 3
         assert len({worker["pid"] for worker in status["workers"]}) == 3

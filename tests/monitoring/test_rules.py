@@ -81,6 +81,11 @@ FIRING = [
     Case("AuthzIssuerNotReady", "one of two issuers is down", {
         'jwks_issuer_ready{issuer="http://a"}': "1x20", 'jwks_issuer_ready{issuer="http://b"}': "0x20",
     }, 3),
+    Case("AuthzIssuerNotReady", "of an instance that decides here, beside one that asks the Auth-API", {
+        'jwks_issuer_ready{job="a", instance="a", issuer="http://b"}': "0x20",
+        'authz_way_info{job="a", instance="a", way="local"}': "1x20",
+        'authz_way_info{job="a", instance="b", way="auth_api"}': "1x20",
+    }, 3),
     Case("AuthzKeysUnavailable", "a request a minute meets no keys", decisions("keys_unavailable", "0+1x20"), 5),
     Case("AuthzJwksRefreshFailing", "each attempt fails", {FAILURES: "1+2x20"}, 6),
     Case("AuthzKeysOld", "no refresh for two hours", {"jwks_age_seconds": "0+60x200"}, 120),
@@ -108,10 +113,18 @@ QUIET = [
     Case("AuthzWorkerRestarts", "a worker was killed once", {RESTARTS: "0 0 1x20"}, 9),
     Case("AuthzWorkersMissing", "a worker is started again", {"authz_workers_up": "4x10 3 4x10"}, 12),
     Case("AuthzIssuerNotReady", "it comes up", {'jwks_issuer_ready{issuer="http://a"}': "0 1x20"}, 5),
+    Case("AuthzIssuerNotReady", "the Auth-API decides, keys only compare", {
+        'jwks_issuer_ready{job="a", instance="a", issuer="http://b"}': "0x20",
+        'authz_way_info{job="a", instance="a", way="auth_api"}': "1x20",
+    }, 10),
     Case("AuthzKeysUnavailable", "a few at the start", decisions("keys_unavailable", "0 5x20"), 6),
     Case("AuthzKeysUnavailable", "other refusals", decisions("token_expired", "0+60x20"), 10),
     Case("AuthzJwksRefreshFailing", "a short outage, three attempts", {FAILURES: "_ 1 3x20"}, 9),
     Case("AuthzKeysOld", "a refresh was missed", {"jwks_age_seconds": "0+60x65 0+60x60"}, 65),
+    Case("AuthzKeysNearlyTooOld", "the Auth-API decides, keys only compare", {
+        'jwks_age_seconds{job="a", instance="a"}': "0+60x800",
+        'authz_way_info{job="a", instance="a", way="auth_api"}': "1x800",
+    }, 13 * 60),
     Case("AuthzKeysNearlyTooOld", "a night of six hours", {"jwks_age_seconds": "0+60x360"}, 360),
     Case("AuthzAuthApiUnavailable", "a few", decisions("auth_api_unavailable", "0 5x20"), 6),
     Case("AuthzTokenValidationFailures", "one in twenty is bad", validations("0+950x60", "0+50x60"), 30),
