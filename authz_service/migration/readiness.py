@@ -12,6 +12,7 @@ from prometheus_client.core import Metric
 from authz_service.config import Config
 from authz_service.migration.compare import Result
 from authz_service.migration.figures import COMPARISONS, DISAGREEMENTS, DROPPED
+from authz_service.observability.figures import MAX_RULES
 from authz_service.policy.loader import Policy
 
 ENOUGH = 1_000
@@ -61,10 +62,17 @@ def migration_status(config: Config, policy: Policy, families: Iterable[Metric])
 
 
 def comparison_status(families: Iterable[Metric], policy: Policy) -> dict[str, Any]:
-    """What ``/status`` shows of the comparisons, rule by rule in the order of the policy; public rules have none."""
+    """What ``/status`` shows of the comparisons, rule by rule in the order of the policy; public rules have none.
+
+    Of a long policy the ``MAX_RULES`` that matter most.
+    """
     found = _Findings(families)
     rules = [_rule_status(rule.name, found) for rule in policy.routes.rules if not rule.public]
-    return {"rules": rules, "dropped": found.dropped, "ready_when": CRITERION}
+    most = sorted(range(len(rules)), key=lambda n: _weight(rules[n]), reverse=True)[:MAX_RULES]
+    return {
+        "rules": [rules[n] for n in sorted(most)], "rules_left_out": len(rules) - len(most),
+        "rules_ready": sum(rule["ready"] for rule in rules), "dropped": found.dropped, "ready_when": CRITERION,
+    }  # fmt: skip
 
 
 def is_ready(compared: int, stricter: int, looser: int) -> bool:
@@ -86,6 +94,10 @@ def _rule_status(rule: str, found: _Findings) -> dict[str, Any]:
             f"{compared:,} compared", _said("looser", looser, why_looser), _said("stricter", stricter, why_stricter),
         ]),
     }  # fmt: skip
+
+
+def _weight(status: dict[str, Any]) -> tuple[int, int, int]:
+    return status["looser"], status["stricter"], status["compared"]
 
 
 def _said(what: str, count: int, reasons: Counter[str]) -> str:

@@ -147,13 +147,15 @@ async def test_the_comparison_says_which_rule_is_ready_and_is_not_there_without_
     async with shown(chromium, status()) as page:
         assert not await page.tab.evaluate("document.getElementById('comparison-sheet').checkVisibility()")
         rules = [comparison(), comparison(rule="get-group", ready=False, reasons=None, looser=1)]
-        await page.again(status(comparison={"rules": rules, "dropped": 7}))
+        await page.again(status(comparison={"rules": rules, "rules_left_out": 3, "rules_ready": 4, "dropped": 7}))
         looser, good = (await page.tab.text("#comparison")).split("list-groups")
         assert looser.startswith("get-group"), "what needs a look comes first"
         assert "not yet" in looser
         assert "✓ ready" in good
         assert "token_expired 3" in good
-        assert "7 not compared" in await page.tab.text("#comparison-note")
+        note = await page.tab.text("#comparison-note")
+        assert note.startswith("4 of 5 rules are: ")
+        assert "7 not compared" in note
 
 
 async def test_figures_are_those_of_the_last_minute_once_it_is_known(chromium: Browser) -> None:

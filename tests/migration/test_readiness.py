@@ -8,6 +8,7 @@ from prometheus_client.core import Metric
 from authz_service.config import load_config
 from authz_service.migration.figures import ComparisonFigures
 from authz_service.migration.readiness import comparison_status, is_ready, migration_status
+from authz_service.observability.figures import MAX_RULES
 from authz_service.observability.metrics import Metrics
 from authz_service.policy.loader import parse_policy
 
@@ -51,6 +52,22 @@ def test_the_figures_of_each_rule_that_asks_for_something_are_told() -> None:
     ]  # fmt: skip
     assert status["dropped"] == 1
     assert "1,000 compared" in status["ready_when"]
+
+
+def test_of_a_long_policy_the_rules_that_matter_most_are_told_and_all_are_counted() -> None:
+    rule = "  - {{name: rule-{0}, match: {{path: /{0}}}, require: {{authenticated: true}}}}\n"
+    rules = "".join(map(rule.format, range(MAX_RULES + 100)))
+    figures = ComparisonFigures()
+    looser, stricter, agreeing = (f"rule-{MAX_RULES + n}" for n in (70, 50, 30))
+    figures.compared(looser, "local_looser", "permission_denied")
+    figures.compared(stricter, "local_stricter", "token_expired")
+    for _ in range(1_000):
+        figures.compared(agreeing, "agree")
+    status = comparison_status(families(figures), parse_policy("version: 1\nrules:\n" + rules))
+    assert [rule["rule"] for rule in status["rules"]] == [
+        *(f"rule-{n}" for n in range(MAX_RULES - 3)), agreeing, stricter, looser,
+    ]  # fmt: skip
+    assert (status["rules_left_out"], status["rules_ready"]) == (100, 1)
 
 
 def test_nothing_compared_is_nothing_shown_to_be_ready() -> None:
