@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from authz_service.config import Address
+from authz_service.observability.denials import latest
 from authz_service.workers.link import Link, Message
 
 WORKER = "authz_service.workers.worker"
@@ -67,7 +68,8 @@ class Member:
         self.page = ""
         """The metrics page of the running worker, as of when it was last asked."""
         self.last_denials: list[dict[str, Any]] = []
-        """Likewise; those of a worker that has ended stay until another one tells its own."""
+        """Likewise, and those of the workers before it, as far as there is room."""
+        self._inherited: list[dict[str, Any]] = []
         self._host = host
         self._changed = changed
         self._monotonic = monotonic
@@ -187,6 +189,7 @@ class Member:
             await link.close()
             self._host.ended(self.page)
             self.page = ""
+            self._inherited = self.last_denials
             self._changed.set()
         return _why(await process.wait())
 
@@ -202,7 +205,8 @@ class Member:
                 self.problems = tuple(message["problems"])
             else:
                 if what == "figures":
-                    self.page, self.last_denials = message["page"], message["last_denials"]
+                    self.page = message["page"]
+                    self.last_denials = latest((message["last_denials"], self._inherited))
                     self._figures.set()
                 self._host.told(what, message, link)
 

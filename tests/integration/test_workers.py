@@ -144,6 +144,24 @@ async def test_a_killed_worker_comes_back_whatever_has_become_of_issuer_and_poli
         assert total(after, "authz_policy_reloads_total", result="failure") == 1
 
 
+async def test_what_a_killed_worker_denied_is_told_beside_what_the_next_one_denies() -> None:
+    async def reasons() -> list[str]:
+        return [denial["reason"] for denial in (await running.status())["last_denials"]]
+
+    async with serving(2) as (_, running):
+        assert (await check(running, 0, "unknown")).http_status == 401
+        assert await reasons() == ["key_not_found"]
+        os.kill((await worker_status(running, 0))["pid"], signal.SIGKILL)
+
+        async def back() -> bool:
+            worker = await worker_status(running, 0)
+            return bool(worker["up"] and worker["restarts"] == 1)
+
+        await until(back, "new worker")
+        await ask(endpoint(running, 0), CHECK, check_request(path="/api/chat/groups"))
+        assert await reasons() == ["token_missing", "key_not_found"]
+
+
 async def test_sigterm_drains_all_workers_and_sighup_refreshes_once_for_all() -> None:
     async with serving(2, AUTHZ_TRANSPORT="grpcio") as (auth_api, running):
         running.policy_path.write_text("version: 1\nrules: []\n", encoding="utf-8")
