@@ -1,6 +1,7 @@
 """A line holds what is needed to decide again, and nothing that a client would mind to see there."""
 
 import json
+import time
 from types import MappingProxyType
 from typing import Any
 
@@ -96,7 +97,8 @@ HEAD, PAYLOAD, SIGNATURE = TOKEN.split(".")
 
 @pytest.mark.parametrize("where", [
     {"path": f"/groups?access_token={TOKEN}"}, {"path": f"/{TOKEN}"}, {"path": f"/key{TOKEN}/x"},
-    {"path": f"/reset;{TOKEN[:-8]}"}, {"path": f"/{HEAD}..{PAYLOAD}.{SIGNATURE}.x"},
+    {"path": f"/{HEAD}%2E{PAYLOAD}%2e{SIGNATURE}"}, {"path": f"/reset;{TOKEN[:-8]}"},
+    {"path": f"/{HEAD}..{PAYLOAD}.{SIGNATURE}.x"},
     {"host": TOKEN}, {"method": TOKEN}, {"request_id": TOKEN},
     {"headers": (("authorization", f"Bearer {TOKEN}"), ("cookie", TOKEN), ("x-request-id", TOKEN))},
 ])  # fmt: skip
@@ -113,6 +115,21 @@ def test_a_token_is_told_nowhere(where: dict[str, Any], decision: Decision) -> N
 ])  # fmt: skip
 def test_what_only_has_dots_is_told(path: str) -> None:
     assert line(request(path=path), allowed())["path"] == path
+
+
+@pytest.mark.parametrize("piece", ["ey", "e", "ey.", "eyJhbGciOiJSUzI1.", "eyJhbGciOiJSUzI1%2e", "a-"])
+def test_to_look_for_tokens_takes_time_that_grows_with_the_path_and_not_with_its_square(piece: str) -> None:
+    def best_seconds(length: int) -> float:
+        seen = decided(request(path="/" + piece * (length // len(piece))), REFUSED, NOW)
+        times = []
+        for _ in range(5):
+            started = time.perf_counter()
+            write_line(seen, plain_subject=False)
+            times.append(time.perf_counter() - started)
+        return min(times)
+
+    eightfold = best_seconds(8_000) / best_seconds(1_000)
+    assert eightfold < 20, "8 or less where it grows with the length, 64 with the square"
 
 
 @given(method=ANY_TEXT, path=ANY_TEXT, host=ANY_TEXT, request_id=ANY_TEXT)
