@@ -132,9 +132,10 @@ def _defect(decision: Decision) -> Deny:
 
 def _write_allow(allow: Allow) -> bytes:
     """Put together from parts that were encoded before: the fields of a message may follow each other in any order."""
-    reason, rule, mode, set_headers, remove_headers, _, _, _, identity = allow
+    reason, rule, mode, set_headers, remove_headers, spoofed, _, _, identity = allow
     headers = identity.headers
-    changes = _encode_changes(set_headers, remove_headers)
+    encode_changes = _encode_changes if spoofed else _known_changes
+    changes = encode_changes(set_headers, remove_headers)
     verdict = _encode_verdict(reason, rule, mode)
     who = identity.metadata or _encode_who(allow.subject, allow.kid)
     return b"".join((
@@ -155,7 +156,6 @@ def encode_identity(headers: Headers, subject: str, kid: str) -> tuple[bytes, by
         raise InternalError(Reason.INTERNAL_ERROR, "Internal error.") from None
 
 
-@lru_cache(KNOWN)
 def _encode_changes(set_headers: Headers, names: tuple[str, ...]) -> bytes:
     """``OkHttpResponse`` with these headers, and those ``headers_to_remove``.
 
@@ -165,6 +165,10 @@ def _encode_changes(set_headers: Headers, names: tuple[str, ...]) -> bytes:
     written = {name.lower() for name, _ in set_headers}
     removed = [name for name in names if name.lower() not in written and TOKEN.fullmatch(name)]
     return _encode_headers(set_headers) + OkHttpResponse(headers_to_remove=removed).SerializeToString()
+
+
+_known_changes = lru_cache(KNOWN)(_encode_changes)
+"""Where no client's words are among the names: of theirs a thousand would be tens of megabytes, kept for good."""
 
 
 @lru_cache(KNOWN_VERDICTS)

@@ -18,7 +18,7 @@ from authz_service.errors import (
 )
 from authz_service.model import Allow, Decision, Deny, Identity, Mode
 from authz_service.response.challenge import deny
-from authz_service.transport.check import encode_identity, write_check_response
+from authz_service.transport.check import _known_changes, encode_identity, write_check_response
 from tests.support.check_requests import CORE, Answer, decode, http_response, message, read_answer
 from tests.support.tokens import claims_of
 
@@ -48,6 +48,14 @@ def denial(**fields: Any) -> Deny:
 
 def answer(decision: Decision) -> Answer:
     return read_answer(write_check_response(decision))
+
+
+def test_names_that_clients_choose_are_not_kept() -> None:
+    kept = _known_changes.cache_info().currsize
+    for number in range(3):
+        spoofed = allow(remove_headers=(f"x-auth-{number}", "x-auth-shadow"), spoofed_headers=1)
+        assert f"x-auth-{number}" in answer(spoofed).removed
+    assert _known_changes.cache_info().currsize == kept
 
 
 def is_defect(read: Answer) -> bool:
