@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import itemgetter
+from sys import getsizeof
 from types import MappingProxyType
-from typing import Generic, TypeVar
 
 from authz_service.errors import Refused
 from authz_service.model import Claims, Headers, Identity
@@ -19,9 +19,9 @@ Encode = Callable[[Headers, str, str], tuple[bytes, bytes]]
 OBJECTS_BYTES = 700
 """What the objects around the variable parts of a remembered caller take."""
 OBJECT_BYTES = 100
-MAX_SHARED = 10_000
-
-T = TypeVar("T")
+MAX_SHARED_BYTES = 8 * 1024 * 1024
+"""Of sets of permissions or roles that are kept for the next caller who has the same."""
+MAX_UNSPOKEN = 10_000
 
 _name = itemgetter(0)
 
@@ -36,6 +36,8 @@ class Caller:
     """Who vouches for that."""
     announced: Identity | Refused
     """See :meth:`identity`."""
+    brought: int
+    """Bytes of its permissions and roles, as far as no caller before it had the same."""
 
     def identity(self) -> Identity:
         """How the bearer is announced; :raises Refused: when no header can carry that."""
@@ -48,8 +50,8 @@ class Caller:
         """Bytes, about."""
         identity, claims = self.announced, self.claims
         encoded = 0 if isinstance(identity, Refused) else len(identity.headers) + len(identity.metadata)
-        compared = sum(len(str(value)) + OBJECT_BYTES for value in claims.payload.values())
-        return OBJECTS_BYTES + encoded + compared + len(claims.subject)
+        compared = sum(len(value or "") + OBJECT_BYTES for value in claims.payload.values())
+        return OBJECTS_BYTES + encoded + compared + len(claims.subject) + self.brought
 
 
 class Introduction:
@@ -68,7 +70,7 @@ class Introduction:
             for claim, _ in rule.requirement.claim_equals_param
         )  # fmt: skip
         self._always_removed = () if forward_authorization else ("authorization",)
-        self._sets: _Shared[frozenset[str]] = _Shared()
+        self._sets = _Shared()
         self._unspoken_by: dict[tuple[str, ...], tuple[str, ...]] = {}
         self.says = (policy.identity_headers, policy.issuers, self._compared)
         """Callers who were made by another introduction that says the same are as good."""
@@ -79,7 +81,8 @@ class Introduction:
 
     def of(self, token: VerifiedToken) -> Caller:
         """The bearer of this token."""
-        return Caller(self._what_matters(token.claims), token.key, self._identity(token))
+        claims, brought = self._what_matters(token.claims)
+        return Caller(claims, token.key, self._identity(token), brought)
 
     def _identity(self, token: VerifiedToken) -> Identity | Refused:
         try:
@@ -94,26 +97,41 @@ class Introduction:
         unspoken = self._unspoken_by.get(spoken)
         if unspoken is None:
             unspoken = tuple(sorted({*self._identity_headers, *self._always_removed}.difference(spoken)))
-            if len(self._unspoken_by) < MAX_SHARED:
+            if len(self._unspoken_by) < MAX_UNSPOKEN:
                 self._unspoken_by[spoken] = unspoken
         return unspoken
 
-    def _what_matters(self, claims: Claims) -> Claims:
-        """Of the payload what rules compare, absent or not; callers with the same permissions share one set of them."""
-        payload = {name: claims.payload.get(name) for name in self._compared}
+    def _what_matters(self, claims: Claims) -> tuple[Claims, int]:
+        """Of the payload what rules compare, absent or not; and the bytes that nobody had brought before.
+
+        Only text can equal a part of a path. Callers with the same permissions share one set of them.
+        """
+        payload = {
+            name: value if isinstance(value := claims.payload.get(name), str) else None for name in self._compared
+        }
+        permissions, size = self._sets.one(claims.permissions)
+        roles, more = self._sets.one(claims.roles)
         return Claims(
-            claims.issuer, claims.subject, claims.expires_at, self._sets.one(claims.permissions),
-            self._sets.one(claims.roles), MappingProxyType(payload),
-        )  # fmt: skip
+            claims.issuer, claims.subject, claims.expires_at, permissions, roles, MappingProxyType(payload)
+        ), size + more
 
 
-class _Shared(Generic[T]):
-    """One object for all equal ones, as long as there are not too many."""
+class _Shared:
+    """One set for all equal ones, as long as they do not take too much: many outlive the tokens that they came with."""
 
     def __init__(self) -> None:
-        self._known: dict[T, T] = {}
+        self._known: dict[frozenset[str], frozenset[str]] = {}
+        self._bytes = 0
 
-    def one(self, value: T) -> T:
-        if len(self._known) >= MAX_SHARED:
+    def one(self, texts: frozenset[str]) -> tuple[frozenset[str], int]:
+        """The set, and the bytes that it takes if it is new."""
+        known = self._known.get(texts)
+        if known is not None:
+            return known, 0
+        size = getsizeof(texts) + sum(map(getsizeof, texts))
+        if self._bytes + size > MAX_SHARED_BYTES:
             self._known.clear()
-        return self._known.setdefault(value, value)
+            self._bytes = 0
+        self._known[texts] = texts
+        self._bytes += size
+        return texts, size

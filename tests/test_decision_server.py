@@ -67,7 +67,7 @@ async def test_tokens_of_a_key_that_is_gone_and_expired_ones_are_forgotten_witho
     for name, (key, expires_in) in tokens.items():
         nothing = frozenset[str]()
         claims = Claims(config.issuer, "user-1", now + expires_in, nothing, nothing, MappingProxyType({}))
-        remembered.put(name, Caller(claims, key, Identity()))
+        remembered.put(name, Caller(claims, key, Identity(), brought=0))
     async with decisions.listening() as server, asyncio.timeout(PATIENCE_SECONDS):
         while len(remembered) > 2:  # noqa: ASYNC110 - forgetting is no event
             await asyncio.sleep(0.01)

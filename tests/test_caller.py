@@ -1,0 +1,60 @@
+"""What a remembered caller is said to weigh, and what is kept of it: the bounds of the memory go by that."""
+
+import gc
+import weakref
+from types import MappingProxyType
+from typing import Any
+
+from authz_service.caller import MAX_SHARED_BYTES, Caller, Introduction
+from authz_service.model import Claims
+from authz_service.policy.loader import parse_policy
+from authz_service.token.verifier import VerifiedToken
+from authz_service.transport.check import encode_identity
+from tests.support.check_level import FixedKeys
+from tests.support.tokens import ISSUER, KID, NOW, signing_key
+
+POLICY = parse_policy("""
+version: 1
+claims_to_headers: {sub: x-auth-sub}
+rules: [{name: own, match: {path: "/orgs/{id}"}, require: {claim_equals_param: {org_id: id}}}]
+""")
+KEY = FixedKeys(signing_key()).key(ISSUER, KID)
+
+
+def introduction() -> Introduction:
+    return Introduction(POLICY, 8192, encode_identity, forward_authorization=False)
+
+
+def caller(by: Introduction, permissions: frozenset[str] = frozenset(), **payload: Any) -> Caller:
+    claims = Claims(ISSUER, "user-1", NOW, permissions, frozenset(), MappingProxyType({"sub": "user-1", **payload}))
+    return by.of(VerifiedToken(claims, KEY, "RS256"))
+
+
+def many(number: int) -> frozenset[str]:
+    return frozenset(f"group:{number}-{n}:read" for n in range(500))
+
+
+def test_permissions_weigh_as_much_as_they_take_and_once_for_all_who_have_the_same() -> None:
+    by = introduction()
+    nobody, first, second = caller(by), caller(by, many(1)), caller(by, many(1))
+    at_least = sum(map(len, many(1))) + 500 * 50
+    assert first.size > nobody.size + at_least
+    assert second.claims.permissions is first.claims.permissions
+    assert second.size < nobody.size + 100
+
+
+def test_permissions_do_not_outlive_their_callers_for_ever() -> None:
+    by = introduction()
+    first = weakref.ref(caller(by, many(0)).claims.permissions)
+    brought, number = 0, 1
+    while brought <= MAX_SHARED_BYTES:
+        brought += caller(by, many(number)).brought
+        number += 1
+    gc.collect()
+    assert first() is None
+
+
+def test_of_the_payload_only_text_is_kept_that_rules_compare() -> None:
+    by = introduction()
+    assert caller(by, org_id="org-1", other="x").claims.payload == {"org_id": "org-1"}
+    assert caller(by, org_id=[["org-1"] * 1000]).claims.payload == {"org_id": None}
