@@ -41,6 +41,8 @@ class Result(StrEnum):
     """It denies what the Auth-API's answer allows: users would notice."""
     LOOSER = "local_looser"
     """It allows what the Auth-API's answer denies: a hole."""
+    BOTH_REFUSE = "both_refuse"
+    """Neither takes the token: it says nothing about users, and anybody can send such ones by the thousand."""
     UNKNOWN = "unknown"
     """One of the two could not tell."""
 
@@ -61,6 +63,8 @@ def compare(local: Decision, asked: Decision) -> Result:
     if local.reason in COULD_NOT_TELL or asked.reason in COULD_NOT_TELL:
         return Result.UNKNOWN
     allows, would_allow = local.reason is Reason.ALLOWED, asked.reason is Reason.ALLOWED
+    if local.claims is None and asked.claims is None:
+        return Result.BOTH_REFUSE
     if allows == would_allow:
         return Result.AGREE
     return Result.LOOSER if allows else Result.STRICTER
@@ -159,7 +163,7 @@ class Comparison:
     def _tell(self, decided: _Decided, other: Decision) -> None:
         decision = decided.decision
         result = compare(other, decision) if self._other_is_local else compare(decision, other)
-        if result in {Result.AGREE, Result.UNKNOWN}:
+        if result not in {Result.STRICTER, Result.LOOSER}:
             self._observer.compared(decision.rule, result)
             return
         denial = other if decision.reason is Reason.ALLOWED else decision

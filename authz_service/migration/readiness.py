@@ -81,13 +81,15 @@ def is_ready(compared: int, stricter: int, looser: int) -> bool:
 
 
 def _rule_status(rule: str, found: _Findings) -> dict[str, Any]:
-    agree, stricter, looser, unknown = (
-        found.results[rule, result] for result in (Result.AGREE, Result.STRICTER, Result.LOOSER, Result.UNKNOWN)
+    agree, stricter, looser, both_refuse, unknown = (
+        found.results[rule, result]
+        for result in (Result.AGREE, Result.STRICTER, Result.LOOSER, Result.BOTH_REFUSE, Result.UNKNOWN)
     )
     compared = agree + stricter + looser
     why_stricter, why_looser = found.reasons[rule, Result.STRICTER], found.reasons[rule, Result.LOOSER]
     return {
-        "rule": rule, "compared": compared, "agree": agree, "stricter": stricter, "looser": looser, "unknown": unknown,
+        "rule": rule, "compared": compared, "agree": agree, "stricter": stricter, "looser": looser,
+        "both_refuse": both_refuse, "unknown": unknown,
         "reasons": why_stricter + why_looser,
         "ready": is_ready(compared, stricter, looser),
         "summary": ", ".join([

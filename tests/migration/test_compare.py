@@ -112,7 +112,7 @@ class Case(NamedTuple):
 CASES = {
     "both allow": Case(READER, claims(), "GET", ("read", "agree", "")),
     "both deny": Case(NOBODY, claims(permissions=[]), "GET", ("read", "agree", "")),
-    "both refuse the token": Case(EXPIRED, None, "GET", ("read", "agree", "")),
+    "both refuse the token": Case(EXPIRED, None, "GET", ("read", "both_refuse", "")),
     "the Auth-API grants what the token lacks": Case(
         READER, claims(permissions=["groups:read", "groups:delete"]), "DELETE",
         ("delete", "local_stricter", "permission_denied"),

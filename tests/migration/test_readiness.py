@@ -34,18 +34,22 @@ def test_the_figures_of_each_rule_that_asks_for_something_are_told() -> None:
     for _ in range(3):
         figures.compared("read", "local_stricter", "token_expired")
     figures.compared("read", "unknown")
+    for _ in range(4):
+        figures.compared("read", "both_refuse")
     figures.compared("delete", "local_looser", "permission_denied")
     figures.compared("delete", "local_stricter", "token_expired")
     figures.dropped()
     status = comparison_status(families(figures), POLICY)
     assert status["rules"] == [
         {
-            "rule": "read", "compared": 12_480, "agree": 12_477, "stricter": 3, "looser": 0, "unknown": 1,
+            "rule": "read", "compared": 12_480, "agree": 12_477, "stricter": 3, "looser": 0, "both_refuse": 4,
+            "unknown": 1,
             "reasons": {"token_expired": 3}, "ready": True,
             "summary": "12,480 compared, 0 looser, 3 stricter: token_expired",
         },
         {
-            "rule": "delete", "compared": 2, "agree": 0, "stricter": 1, "looser": 1, "unknown": 0,
+            "rule": "delete", "compared": 2, "agree": 0, "stricter": 1, "looser": 1, "both_refuse": 0,
+            "unknown": 0,
             "reasons": {"token_expired": 1, "permission_denied": 1}, "ready": False,
             "summary": "2 compared, 1 looser: permission_denied, 1 stricter: token_expired",
         },
