@@ -80,7 +80,7 @@ class KeyRing(ServedKeys):
         self._observers = tuple(observers)
         self._random = random
         self._wait = wait
-        self._unknown = UnknownKids(timing.unknown_kid_cooldown_seconds, self._interval)
+        self._unknown = UnknownKids(timing.unknown_kid_cooldown_seconds)
         self._sought: str | None = None  # the unknown key id that caused the fetch
         self._skipped: tuple[SkippedKey, ...] = ()
         self._failures = 0

@@ -7,6 +7,8 @@ SHORTEST_INTERVAL_SECONDS = 30.0
 FIRST_RETRY_SECONDS = 0.5
 LONGEST_RETRY_SECONDS = 30.0
 MAX_REMEMBERED_KIDS = 1024
+LONGEST_PATIENCE_COOLDOWNS = 4
+"""No more: anybody can ask for next month's key id again and again, and a rotation to it must not wait for long."""
 
 
 class Timing(NamedTuple):
@@ -51,13 +53,13 @@ class UnknownKids:
     """The budget of refreshes that unknown key ids may cause: one per cooldown, for all of them together.
 
     A key id that a refresh of its own did not bring is remembered, and may ask again after a cooldown, then after
-    two, four and so on up to ``longest``: a client that is stuck with a withdrawn key cannot use up the budget that
-    the next rotation needs. At most ``MAX_REMEMBERED_KIDS`` are remembered, the latest ones.
+    two, then after ``LONGEST_PATIENCE_COOLDOWNS`` each time: a client that is stuck with a withdrawn key leaves most of
+    the budget to others. At most ``MAX_REMEMBERED_KIDS`` are remembered, the latest ones.
     """
 
-    def __init__(self, cooldown: float, longest: float) -> None:
+    def __init__(self, cooldown: float) -> None:
         self._cooldown = cooldown
-        self._longest = max(cooldown, longest)
+        self._longest = cooldown * LONGEST_PATIENCE_COOLDOWNS
         self._open_at = float("-inf")
         self._absent: dict[str, _Absence] = {}
 
