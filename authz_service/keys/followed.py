@@ -49,7 +49,9 @@ class FollowedRing(ServedKeys):
         self._due = state.due
         self.last_error = state.error
         self._seek_from = state.seek_from
-        if state.document is not None and state.good_at is not None:
+        if state.document is None or state.good_at is None:
+            self._forget_all()
+        else:
             self._take(state.document, state.good_at)
         self._asked.set()
         self._next.set()

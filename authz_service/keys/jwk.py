@@ -88,6 +88,8 @@ class KeySet:
 
     keys: Mapping[str, VerificationKey]
     skipped: tuple[SkippedKey, ...] = ()
+    leaked: frozenset[str] = frozenset()
+    """Thumbprints of the keys whose private halves are in the document."""
 
 
 class _Skip(Exception):
@@ -121,7 +123,7 @@ def parse_key_set(document: bytes, algorithms: frozenset[str]) -> KeySet:
             skipped += [SkippedKey(kid, cause)] * len(candidates)
         else:
             keys[kid] = candidates[0]
-    return KeySet(MappingProxyType(keys), tuple(skipped))
+    return KeySet(MappingProxyType(keys), tuple(skipped), leaked)
 
 
 def _entries(document: bytes) -> list[object]:

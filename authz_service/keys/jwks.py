@@ -17,11 +17,12 @@ from typing import Protocol
 
 from authz_service.errors import KeySetRefused
 from authz_service.keys.jwk import KeySet, SkippedKey
-from authz_service.keys.loader import NO_USABLE_KEYS, KeySetLoader, Loaded
+from authz_service.keys.loader import KeySetLoader, Loaded, NoUsableKeys
 from authz_service.keys.schedule import DEFAULT_TIMING, Timing, UnknownKids, refresh_delay, retry_delay
 from authz_service.keys.served import KeyState, ServedKeys
 from authz_service.keys.snapshot import Snapshot
 from authz_service.keys.source import KeySetSource
+from authz_service.token.jws import VerificationKey
 
 HOLD_SECONDS = 0.15
 """The longest that a request with an unknown key id waits for a refresh."""
@@ -83,6 +84,8 @@ class KeyRing(ServedKeys):
         self._unknown = UnknownKids(timing.unknown_kid_cooldown_seconds)
         self._sought: str | None = None  # the unknown key id that caused the fetch
         self._skipped: tuple[SkippedKey, ...] = ()
+        self._leaked: frozenset[str] = frozenset()
+        """Thumbprints of the keys whose private halves the document holds that was refused last."""
         self._failures = 0
         self._asked = asyncio.Event()
         self._fetching = False
@@ -190,12 +193,29 @@ class KeyRing(ServedKeys):
 
     def _failed(self, refused: KeySetRefused) -> None:
         self.last_error = refused
+        if isinstance(refused, NoUsableKeys):
+            self._leaked = refused.leaked
+            if self._is_exposed(self._keys.values()):
+                self._withdraw_all()
         # A fetch for an unknown key id that comes before its time changes nothing about the schedule.
         if self._sought is None or self.next_refresh_in == 0:
             self._failures += 1
             self._due = self._monotonic() + retry_delay(self._failures, self._interval, self._random())
         self._tell(lambda observer: observer.refresh_failed(self.issuer, refused.cause))
         self._log_failure(refused)
+
+    def _is_exposed(self, keys: Iterable[VerificationKey]) -> bool:
+        return not self._leaked.isdisjoint(key.thumbprint for key in keys)
+
+    def _withdraw_all(self) -> None:
+        """Whoever has read the document can sign with these keys: not for a moment are they the last good ones."""
+        self._forget_all()
+        if self._snapshot is not None:
+            self._snapshot.discard_soon()
+        log.error(
+            "%s has published the private half of its signing key, and no other key that can be used: none of its "
+            "tokens is accepted until it does. See to it that the issuer replaces the key.", self.issuer,
+        )  # fmt: skip
 
     def _tell(self, tell: Callable[[KeyObserver], None]) -> None:
         for observer in self._observers:
@@ -212,6 +232,9 @@ class KeyRing(ServedKeys):
             key_set = self._loader.read(restored.document)
         except KeySetRefused as refused:
             log.warning("JWKS snapshot ignored: %s (%s). The next good fetch writes a new one.", refused, refused.cause)
+            return
+        if self._is_exposed(key_set.keys.values()):
+            self._withdraw_all()
             return
         self._serve(key_set, self._monotonic() - restored.age_seconds, restored.document)
         log.warning(
@@ -237,7 +260,7 @@ class KeyRing(ServedKeys):
         else:
             outlook = "There are no usable keys: protected routes answer 503."
         log.log(
-            logging.WARNING if self.ready and refused.cause != NO_USABLE_KEYS else logging.ERROR,
+            logging.WARNING if self.ready and not isinstance(refused, NoUsableKeys) else logging.ERROR,
             "JWKS fetch failed for %s: %s (%s). %s Next attempt in %.1f s; check the URL of its keys and the issuer.",
             self.issuer, refused, refused.cause, outlook, self.next_refresh_in,
         )  # fmt: skip

@@ -9,9 +9,21 @@ from authz_service.keys.jwk import KeySet
 from authz_service.keys.source import Fetched, FetchFailure, KeySetSource
 
 NO_USABLE_KEYS = "no_usable_keys"
-"""The cause for a document that is well-formed and of no use."""
+"""The cause of :class:`NoUsableKeys`."""
 
 log = logging.getLogger(__name__)
+
+
+class NoUsableKeys(KeySetRefused):
+    """The document is well-formed and of no use.
+
+    :param key_set: what was found in it.
+    """
+
+    def __init__(self, key_set: KeySet) -> None:
+        self.leaked = key_set.leaked
+        why = ", ".join(sorted({skipped.cause for skipped in key_set.skipped})) or "it is empty"
+        super().__init__(NO_USABLE_KEYS, f"the document holds no key that can be used: {why}")
 
 
 class Loaded(NamedTuple):
@@ -57,12 +69,8 @@ class KeySetLoader:
             log.exception("A key set broke its parser. This is a defect: please report this line.")
             raise KeySetRefused("internal_error", type(defect).__name__) from None
         if not key_set.keys:
-            raise KeySetRefused(NO_USABLE_KEYS, f"the document holds no key that can be used: {_why_none(key_set)}")
+            raise NoUsableKeys(key_set)
         return key_set
-
-
-def _why_none(key_set: KeySet) -> str:
-    return ", ".join(sorted({skipped.cause for skipped in key_set.skipped})) or "it is empty"
 
 
 def _confirmed(before: Loaded, fetched: Fetched) -> Loaded:

@@ -20,7 +20,7 @@ class KeyState(NamedTuple):
     issuer: str
     document: bytes | None
     good_at: float | None
-    """When ``document`` was known to be right; both are None before the first time."""
+    """When ``document`` was known to be right; both are None before the first time, and when it must not be used."""
     due: float
     error: KeySetRefused | None
     seek_from: float = float("-inf")
@@ -150,6 +150,12 @@ class ServedKeys:
         self._good_at = good_at
         self._usable_until = good_at + self._max_stale_seconds
         return withdrawn
+
+    def _forget_all(self) -> None:
+        """As if there had never been a key."""
+        self._keys, self._last_used = {}, {}
+        self._document = self._good_at = None
+        self._usable_until = float("-inf")
 
 
 def _same(old: VerificationKey, new: VerificationKey | None) -> bool:

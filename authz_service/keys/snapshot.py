@@ -56,8 +56,8 @@ class Snapshot:
         self._path = path
         self._issuer = issuer
         self._run = run
-        self._unsaved: tuple[bytes, float] | None = None
-        self._saving: asyncio.Task[None] | None = None
+        self._to_do: Callable[[], None] | None = None
+        self._doing: asyncio.Task[None] | None = None
 
     def read(self, now: float) -> Restored | None:
         """The document and its age at ``now`` (Unix seconds), or None: there is none, or none to believe (logged)."""
@@ -90,21 +90,38 @@ class Snapshot:
 
     def save_soon(self, document: bytes, fetched_at: float) -> None:
         """Write in the background: a slow disk holds up neither decisions nor refreshes. The newest document wins."""
-        self._unsaved = (document, fetched_at)
-        if self._saving is None or self._saving.done():
-            self._saving = asyncio.create_task(self._save())
+        self._do_soon(partial(self.write, document, fetched_at))
 
-    async def _save(self) -> None:
-        while self._unsaved is not None:
-            document, fetched_at = self._unsaved
-            self._unsaved = None
-            await self._run(partial(self.write, document, fetched_at))
+    def discard_soon(self) -> None:
+        """Remove the file in the background: what it holds must not be believed again."""
+        self._do_soon(self.discard)
+
+    def _do_soon(self, what: Callable[[], None]) -> None:
+        self._to_do = what
+        if self._doing is None or self._doing.done():
+            self._doing = asyncio.create_task(self._do())
+
+    async def _do(self) -> None:
+        while self._to_do is not None:
+            what, self._to_do = self._to_do, None
+            await self._run(what)
 
     async def stop(self) -> None:
         """Wait for nothing: the file is replaced in one step, so a write that is cut off leaves the old one."""
-        if self._saving is not None:
-            self._saving.cancel()
-            await asyncio.gather(self._saving, return_exceptions=True)
+        if self._doing is not None:
+            self._doing.cancel()
+            await asyncio.gather(self._doing, return_exceptions=True)
+
+    def discard(self) -> None:
+        """Remove the file; it may be gone already. A disk that keeps it is logged."""
+        try:
+            self._path.unlink(missing_ok=True)
+            _sync_directory(self._path.parent)
+        except OSError as error:
+            log.error(  # noqa: TRY400 - the trace tells nothing more
+                "JWKS snapshot %s cannot be removed: %s. Check its directory and remove it: a restart while the issuer "
+                "is down would believe it.", self._path, error.strerror or type(error).__name__,
+            )  # fmt: skip
 
     def write(self, document: bytes, fetched_at: float) -> None:
         """Replace the file, whole or not at all. A disk that does not take it is logged; the service goes on."""

@@ -68,6 +68,14 @@ def test_a_withdrawn_key_ends_when_that_is_told() -> None:
         following.ring.key("a")
 
 
+def test_keys_that_must_not_be_used_any_more_end_when_that_is_told() -> None:
+    following = Following()
+    following.hear("a")
+    following.hear()
+    with pytest.raises(Unavailable):
+        following.ring.key("a")
+
+
 def test_a_key_that_stays_is_the_same_object_so_that_remembered_tokens_stay() -> None:
     following = Following()
     following.hear("a")

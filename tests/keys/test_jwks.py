@@ -34,6 +34,10 @@ def good(*kids: str, max_age: float | None = None) -> Fetched:
     return Fetched(jwks(*map(signing_key, kids)), None, max_age)
 
 
+LEAKED = Fetched(jwks({**signing_key("a").jwk(), "d": "AQAB"}), None, None)
+"""The private half of ``a`` is in it, and nothing else."""
+
+
 class Source:
     """Answers at once, in the way that ``behaviour`` says, unless it is told to hang."""
 
@@ -466,6 +470,27 @@ class TestRotation:
             assert (w.seen.withdrawn, w.seen.failures) == ([], ["no_usable_keys"])
             assert len(w.messages(caplog, logging.ERROR)) == 1
 
+    async def test_a_key_whose_private_half_is_published_is_no_last_good_one(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with world() as w:
+            w.source.always = LEAKED
+            await w.time.advance(1800)
+            with pytest.raises(Unavailable):
+                w.ring.key("a")
+            assert (w.ring.ready, w.ring.state().document, w.seen.failures) == (False, None, ["no_usable_keys"])
+            assert any("published the private half" in line for line in w.messages(caplog, logging.ERROR))
+            w.source.always = good("b")
+            await w.time.advance(30)
+            assert w.found("b")
+            assert not w.found("a")
+
+    async def test_the_leak_of_a_key_that_is_not_in_use_changes_nothing(self) -> None:
+        async with world(good("b")) as w:
+            w.source.always = LEAKED
+            await w.time.advance(1800)
+            assert w.found("b")
+
     async def test_an_observer_that_breaks_neither_stops_the_others_nor_the_refresh(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -530,6 +555,16 @@ class TestSnapshot:
         async with world(DOWN, snapshot=snapshot) as w:
             assert w.found("a")
             assert w.ring.age_seconds == 600
+
+    async def test_a_key_whose_private_half_is_published_does_not_come_back_from_it(self, snapshot: Snapshot) -> None:
+        async with world(snapshot=snapshot) as w:
+            w.source.always = LEAKED
+            await w.time.advance(1800)
+            assert snapshot.read(NOW) is None
+        snapshot.write(jwks(signing_key("a")), NOW - 600)
+        async with world(LEAKED, snapshot=snapshot) as w:
+            assert not w.ring.ready
+            assert snapshot.read(NOW) is None
 
     async def test_its_age_counts(self, snapshot: Snapshot) -> None:
         snapshot.write(jwks(signing_key("a")), NOW - 86_399)

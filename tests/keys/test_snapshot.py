@@ -60,6 +60,20 @@ class TestRoundTrip:
         assert list(path.parent.iterdir()) == [path]
 
 
+def test_what_was_discarded_is_not_there_any_more(path: Path) -> None:
+    snapshot = Snapshot(path, ISSUER)
+    snapshot.write(b"{}", NOW)
+    snapshot.discard()
+    snapshot.discard()
+    assert snapshot.read(NOW) is None
+
+
+def test_one_that_cannot_be_removed_is_for_people_to_remove(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path.mkdir()
+    Snapshot(path, ISSUER).discard()
+    assert "cannot be removed" in caplog.text
+
+
 def test_no_file_is_no_news(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert snapshot(path).read(NOW) is None
     assert caplog.records == []
@@ -194,8 +208,8 @@ class TestBackground:
         monkeypatch.setattr(Snapshot, "write", lambda *_: threads.append(threading.current_thread()))
         saving = snapshot(path)
         saving.save_soon(DOCUMENT, NOW)
-        assert saving._saving is not None
-        await saving._saving
+        assert saving._doing is not None
+        await saving._doing
         assert threads != [threading.current_thread()]
 
     async def test_while_one_is_written_only_the_newest_waits(self, path: Path) -> None:
@@ -211,8 +225,8 @@ class TestBackground:
             saving.save_soon(str(number).encode(), NOW)
             await asyncio.sleep(0)
         release.set()
-        assert saving._saving is not None
-        await saving._saving
+        assert saving._doing is not None
+        await saving._doing
         assert len(runs) == 2
         assert saving.read(NOW) == Restored(b"4", 0)
 
