@@ -9,7 +9,7 @@ from typing import Any
 from authz_service.commands.common import EXIT_FAILED, EXIT_OK, policy_path_of, print_json, read_text
 from authz_service.errors import ConfigurationError
 from authz_service.finding import Finding, Severity
-from authz_service.policy.lint import lint_rules
+from authz_service.policy.lint import lint_default, lint_rules
 from authz_service.policy.loader import Policy
 from authz_service.policy_file import PolicyFile
 
@@ -50,7 +50,9 @@ def _lint(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     path = arguments.policy or policy_path_of(environ)
     policy = PolicyFile(Path(path)).load()
     known = _permissions(arguments.permissions) if arguments.permissions else None
-    found = [(path, finding) for finding in lint_rules(policy.routes.rules, known)]
+    rules = policy.routes.rules
+    about_rules = [*lint_rules(rules, known), *lint_default(rules, policy.default_mode)]
+    found = [(path, finding) for finding in about_rules]
     # What only one option needs is not loaded for the others.
     if arguments.openapi:
         found += [(arguments.openapi, finding) for finding in _lint_openapi(arguments, policy)]

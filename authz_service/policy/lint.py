@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 
 from authz_service.finding import Finding, Severity
+from authz_service.model import Mode
 from authz_service.policy.overlap import PatternIndex, covers
 from authz_service.policy.routes import COMMON_METHODS, Rule
 
@@ -28,6 +29,22 @@ def lint_rules(rules: Sequence[Rule], known_permissions: frozenset[str] | None =
         findings += _about_order(place(number, rule), rule, earlier)
         index.add(number, rule.pattern)
     return [*findings, *_about_permissions(rules, known_permissions)]
+
+
+def lint_default(rules: Sequence[Rule], default_mode: Mode) -> list[Finding]:
+    """Rules that are enforced while ``defaults`` let pass what no rule is found for."""
+    if default_mode is not Mode.SHADOW:
+        return []
+    return [
+        Finding(
+            "enforced_beside_open_default", Severity.WARNING, place(number, rule),
+            "is enforced, but by mode: shadow in defaults whatever no rule is found for passes: a method that it does "
+            "not list, a path that can be read in two ways, another host; chat-api may take such a request for one "
+            "that this rule protects",
+            "say mode: enforce in defaults, and mode: shadow in the rules that are not to be enforced yet",
+        )
+        for number, rule in enumerate(rules) if not rule.public and rule.mode is Mode.ENFORCE
+    ]  # fmt: skip
 
 
 def place(number: int, rule: Rule) -> str:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 import demo
 from authz_service.finding import Severity
-from authz_service.policy.lint import lint_rules
+from authz_service.model import Mode
+from authz_service.policy.lint import lint_default, lint_rules
 from authz_service.policy.loader import parse_policy
 from authz_service.policy.routes import RouteTable, Rule
 
@@ -144,3 +145,14 @@ class TestPermissions:
     def test_with_a_list_resemblance_does_not_matter(self) -> None:
         lines = (f"{path('/a')}, {needs('groups:read')}", f"{path('/b')}, {needs('group:read')}")
         assert found(*lines, known=frozenset({"groups:read", "group:read"})) == []
+
+
+class TestDefault:
+    LINES = (f"{path('/a')}, {ANYONE}", f"{path('/b')}, {ANYONE}, mode: shadow", f"{path('/c')}, {PUBLIC}")
+
+    def test_a_rule_is_enforced_while_what_no_rule_is_found_for_passes(self) -> None:
+        (finding,) = lint_default(rules(*self.LINES), Mode.SHADOW)
+        assert (finding.code, finding.place) == ("enforced_beside_open_default", "rules[0] (r0)")
+
+    def test_where_that_is_denied_all_is_well(self) -> None:
+        assert lint_default(rules(*self.LINES), Mode.ENFORCE) == []
