@@ -22,6 +22,11 @@ def is_https(url: str) -> bool:
     return url.startswith("https://")
 
 
+def shown(url: str) -> str:
+    """A URL for people: without its query, which may hold a key."""
+    return urlsplit(url)._replace(query="").geturl()
+
+
 def well_known(issuer: str, name: str) -> str:
     """RFC 8615, the way of OpenID Connect Discovery 1.0 section 4: below the issuer, whose last slash counts once."""
     return f"{issuer.removesuffix('/')}/.well-known/{name}"

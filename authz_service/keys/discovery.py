@@ -34,6 +34,11 @@ class DiscoveredSource:
         self._jwks_uri = ""
         self._keys: KeySetSource | None = None
 
+    @property
+    def url(self) -> str:
+        """The key set's, once it is known where that is."""
+        return self._jwks_uri or self._metadata.url
+
     async def fetch(self, etag: str | None = None) -> Fetched:
         """The key set, or none if the one with ``etag`` is still right and where it was.
 

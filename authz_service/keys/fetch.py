@@ -13,6 +13,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from authz_service import __version__
 from authz_service.errors import ConfigurationError, KeySetRefused
 from authz_service.http_library import aiohttp
+from authz_service.http_url import shown
 from authz_service.keys.jwk import MAX_DOCUMENT_BYTES
 from authz_service.keys.source import Fetched, FetchFailure
 
@@ -48,7 +49,7 @@ class Fetcher:
         if is_exposed(url):
             log.warning(
                 "%s is plain http outside this cluster: whoever is on the way can replace the keys. "
-                "Give an https:// URL: AUTH_API_JWKS_URL, or issuers in the policy file.", url,
+                "Give an https:// URL: AUTH_API_JWKS_URL, or issuers in the policy file.", shown(url),
             )  # fmt: skip
 
     async def fetch(self, etag: str | None = None) -> Fetched:

@@ -115,6 +115,8 @@ class FollowedRing(ServedKeys):
 class Elsewhere:
     """The source of keys that somebody else fetches."""
 
+    url = ""
+
     async def fetch(self, _etag: str | None = None) -> Fetched:
         """Never asked; :raises KeySetRefused: always."""
         raise KeySetRefused("internal_error", "keys are fetched elsewhere")

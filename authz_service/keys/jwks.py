@@ -16,6 +16,7 @@ from random import random as system_random
 from typing import Protocol
 
 from authz_service.errors import KeySetRefused
+from authz_service.http_url import shown
 from authz_service.keys.jwk import KeySet, SkippedKey
 from authz_service.keys.loader import KeySetLoader, Loaded, NoUsableKeys
 from authz_service.keys.schedule import DEFAULT_TIMING, Timing, UnknownKids, refresh_delay, retry_delay
@@ -261,8 +262,8 @@ class KeyRing(ServedKeys):
             outlook = "There are no usable keys: protected routes answer 503."
         log.log(
             logging.WARNING if self.ready and not isinstance(refused, NoUsableKeys) else logging.ERROR,
-            "JWKS fetch failed for %s: %s (%s). %s Next attempt in %.1f s; check the URL of its keys and the issuer.",
-            self.issuer, refused, refused.cause, outlook, self.next_refresh_in,
+            "JWKS fetch failed for %s: %s (%s). %s Next attempt in %.1f s; check %s and the issuer.",
+            self.issuer, refused, refused.cause, outlook, self.next_refresh_in, shown(self._loader.url),
         )  # fmt: skip
 
 

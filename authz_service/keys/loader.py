@@ -46,6 +46,11 @@ class KeySetLoader:
         self._parse = parse
         self._good: Loaded | None = None
 
+    @property
+    def url(self) -> str:
+        """Where the key set is fetched."""
+        return self._source.url
+
     async def load(self) -> Loaded:
         """Fetch and read; :raises KeySetRefused: and then the next load is as if this one had not been."""
         before = self._good

@@ -33,6 +33,11 @@ class Fetched(NamedTuple):
 class KeySetSource(Protocol):
     """Where documents come from; see :class:`authz_service.keys.fetch.Fetcher`."""
 
+    @property
+    def url(self) -> str:
+        """What is asked, or was last."""
+        ...
+
     async def fetch(self, etag: str | None = None, /) -> Fetched:
         """The document, or none if the one with ``etag`` is still right; raises KeySetRefused."""
         ...

@@ -12,7 +12,7 @@ from typing import Protocol
 from authz_service import __version__
 from authz_service.errors import KeySetRefused, Reason, TokenRefused, Unavailable
 from authz_service.http_library import aiohttp
-from authz_service.http_url import is_https
+from authz_service.http_url import is_https, shown
 from authz_service.keys.fetch import check_head, in_our_words, is_exposed, read_body
 from authz_service.model import Claims
 from authz_service.token.claims import vouched_claims
@@ -25,6 +25,8 @@ MAX_ANSWER_BYTES = 64 * 1024
 MAX_CONNECTIONS = 256
 """To an Auth-API that takes 200 ms, enough for more than a thousand questions a second."""
 KEEP_ALIVE_SECONDS = 15.0
+QUIET_SECONDS = 10.0
+"""Between two lines about an outage, or its change."""
 REFUSALS = frozenset({401, 403})
 
 REQUEST_HEADERS = {
@@ -68,11 +70,13 @@ class AuthApi:
         self._observer = observer
         self._timer = timer
         self._session: aiohttp.ClientSession | None = None
-        self._failing = ""
+        self._told = ""
+        """The cause of the outage that people were told of and that has not ended."""
+        self._quiet_until = float("-inf")
         if is_exposed(url):
             log.warning(
                 "%s is plain http outside this cluster: whoever is on the way can read the tokens. "
-                "Give an https:// URL: AUTH_API_PERMISSIONS_URL.", url,
+                "Give an https:// URL: AUTH_API_PERMISSIONS_URL.", shown(url),
             )  # fmt: skip
 
     async def start(self) -> None:
@@ -138,17 +142,21 @@ class AuthApi:
             return await read_body(response, MAX_ANSWER_BYTES)
 
     def _unavailable(self, cause: str, message: str) -> Unavailable:
-        """Logged when it begins and when it changes: one line for an outage, not one for each request."""
-        if cause != self._failing:
+        """Logged when it begins and when it changes: one line for an outage, not one for each request.
+
+        Nor one for each of a client's bad tokens, where the Auth-API has no answer to these and good ones come between.
+        """
+        if cause != self._told and self._timer() >= self._quiet_until:
             log.error(
                 "The Auth-API cannot be asked at %s: %s (%s). With USE_OAUTH2_AUTH=false requests with a token get 503 "
                 "until it answers; otherwise only comparisons suffer. Check it, and AUTH_API_PERMISSIONS_URL.",
-                self._url, message, cause,
+                shown(self._url), message, cause,
             )  # fmt: skip
-        self._failing = cause
+            self._told = cause
+            self._quiet_until = self._timer() + QUIET_SECONDS
         return Unavailable(Reason.AUTH_API_UNAVAILABLE, "The Auth-API cannot be asked at the moment.")
 
     def _answers_again(self) -> None:
-        if self._failing:
+        if self._told:
             log.info("The Auth-API answers again.")
-        self._failing = ""
+        self._told = ""

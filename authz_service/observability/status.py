@@ -3,12 +3,12 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
 from prometheus_client.core import Metric
 
 from authz_service import __version__
 from authz_service.config import Config
+from authz_service.http_url import shown
 from authz_service.keys.rings import KeyRings, Ring
 from authz_service.observability.figures import Figures
 from authz_service.policy.loader import Policy
@@ -65,7 +65,7 @@ def _shown(value: object) -> str:
     if isinstance(value, tuple) and not hasattr(value, "_fields"):
         return ", ".join(map(_shown, value))
     text = str(value)
-    return urlsplit(text)._replace(query="").geturl() if text.startswith(("http://", "https://")) else text
+    return shown(text) if text.startswith(("http://", "https://")) else text
 
 
 def _policy_status(policy: Policy, figures: Figures) -> dict[str, Any]:

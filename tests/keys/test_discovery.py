@@ -23,6 +23,8 @@ def metadata(**overrides: object) -> bytes:
 class Places:
     """What is to be had at each URL, and which fetches there were."""
 
+    url = f"{ISSUER}/.well-known/openid-configuration"
+
     def __init__(self, keys: Mapping[str, Fetched]) -> None:
         self.keys = dict(keys)
         self.metadata: bytes | KeySetRefused = metadata()
@@ -44,11 +46,11 @@ class Places:
 class Place:
     def __init__(self, places: Places, url: str) -> None:
         self._places = places
-        self._url = url
+        self.url = url
 
     async def fetch(self, etag: str | None = None) -> Fetched:
-        self._places.asked.append((self._url, etag))
-        there = self._places.keys[self._url]
+        self._places.asked.append((self.url, etag))
+        there = self._places.keys[self.url]
         return there._replace(document=None) if etag is not None and etag == there.etag else there
 
 

@@ -41,6 +41,8 @@ LEAKED = Fetched(jwks({**signing_key("a").jwk(), "d": "AQAB"}), None, None)
 class Source:
     """Answers at once, in the way that ``behaviour`` says, unless it is told to hang."""
 
+    url = "https://keys.example.com/jwks?key=s3cr3t"
+
     def __init__(self, answer: Answer) -> None:
         self.always = answer
         self.next: deque[Answer] = deque()
@@ -469,6 +471,13 @@ class TestRotation:
             assert w.found("a")
             assert (w.seen.withdrawn, w.seen.failures) == ([], ["no_usable_keys"])
             assert len(w.messages(caplog, logging.ERROR)) == 1
+
+    async def test_the_line_about_a_failure_names_what_was_asked_less_what_may_be_a_key(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with world(DOWN) as w:
+            (line,) = w.messages(caplog, logging.ERROR)
+            assert "check https://keys.example.com/jwks and the issuer" in line
 
     async def test_a_key_whose_private_half_is_published_is_no_last_good_one(
         self, caplog: pytest.LogCaptureFixture

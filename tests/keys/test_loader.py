@@ -19,6 +19,8 @@ parse = partial(parse_key_set, algorithms=frozenset({"RS256"}))
 class Answers:
     """A source that has its answers ready, and keeps the ETags that it was asked with."""
 
+    url = "https://keys.example.com/jwks"
+
     def __init__(self, *answers: Fetched | KeySetRefused) -> None:
         self._answers = iter(answers)
         self.etags: list[str | None] = []

@@ -10,7 +10,16 @@ import pytest
 from aiohttp import web
 
 from authz_service.errors import Reason, TokenRefused, Unavailable
-from authz_service.migration.auth_api import ABANDONED, ACCEPTED, MALFORMED, MAX_ANSWER_BYTES, REFUSED, AuthApi
+from authz_service.migration.auth_api import (
+    ABANDONED,
+    ACCEPTED,
+    MALFORMED,
+    MAX_ANSWER_BYTES,
+    QUIET_SECONDS,
+    REFUSED,
+    AuthApi,
+)
+from tests.support.clock import Clock
 from tests.support.issuer import (
     HTML,
     PATH,
@@ -232,6 +241,30 @@ async def test_an_outage_is_told_when_it_begins_and_when_it_ends(caplog: pytest.
     begin, end = (record for record in caplog.records if record.name.endswith("auth_api"))
     assert "cannot be asked" in begin.message
     assert "answers again" in end.message
+
+
+async def test_answers_of_both_kinds_in_turn_are_no_line_each(caplog: pytest.LogCaptureFixture) -> None:
+    """As where the Auth-API has no proper answer to a bad token, and a client sends such ones beside the good."""
+    caplog.set_level(logging.INFO)
+    clock = Clock()
+    async with issuer(ANSWER) as server:
+        auth_api = AuthApi(f"{server.url}?key=s3cr3t", ISSUER, AMPLE_SECONDS, Asked(), clock)
+        await auth_api.start()
+        for _ in range(3):
+            server.behave(Status(422))
+            with pytest.raises(Unavailable):
+                await auth_api.ask(HS256_TOKEN)
+            server.behave()
+            await auth_api.ask(HS256_TOKEN)
+        lines = [record.message for record in caplog.records if record.name.endswith("auth_api")]
+        assert ["again" in line for line in lines] == [False, True]
+        clock.now += QUIET_SECONDS
+        server.behave(Status(422))
+        with pytest.raises(Unavailable):
+            await auth_api.ask(HS256_TOKEN)
+        await auth_api.stop()
+    assert "cannot be asked" in caplog.records[-1].message
+    assert "s3cr3t" not in caplog.text
 
 
 async def test_who_does_not_wait_for_the_answer_is_counted_apart() -> None:
