@@ -225,6 +225,11 @@ class Config(BaseModel):
         return not self.use_oauth2_auth or self.compare_sample > 0
 
     @property
+    def way(self) -> str:
+        """How tokens are judged: ``local``, by their signature, or ``auth_api``, by asking it."""
+        return "local" if self.use_oauth2_auth else "auth_api"
+
+    @property
     def needs_keys(self) -> bool:
         """Whether tokens are verified here, to decide or to compare."""
         return self.use_oauth2_auth or self.compare_sample > 0

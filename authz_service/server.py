@@ -10,7 +10,7 @@ from authz_service.config import Config
 from authz_service.decision_server import DecisionServer, drain, on_signals
 from authz_service.keys.assembly import key_rings
 from authz_service.migration.figures import way_families
-from authz_service.migration.readiness import deciding_way, migration_status
+from authz_service.migration.readiness import migration_status
 from authz_service.observability.admin import AdminServer
 from authz_service.observability.logs import configure_logging
 from authz_service.observability.metrics import Metrics
@@ -37,7 +37,7 @@ class Service:
         self._config = config
         self._policy_file = policy_file
         self._metrics = Metrics()
-        self._metrics.watch(lambda: way_families(deciding_way(config)))
+        self._metrics.watch(lambda: way_families(config.way))
         self._keys = key_rings(config, [self._metrics])
         self._decisions = DecisionServer(config, policy, self._keys, self._metrics, reflection=reflection)
         self._status = Status(config, self._keys)

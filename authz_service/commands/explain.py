@@ -23,6 +23,7 @@ from authz_service.errors import ConfigurationError, KeySetRefused, UnknownKeyId
 from authz_service.explain.key_sets import KeySets
 from authz_service.explain.step import Outcome, Step
 from authz_service.explain.walk import Explainer, Explanation
+from authz_service.http_url import shown
 from authz_service.issuers import TrustedIssuer, trusted_issuers
 from authz_service.keys.jwk import KeySet, parse_key_set
 from authz_service.limits import limits
@@ -89,9 +90,11 @@ def _explain(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
             keys.put(issuer.issuer, _fetch_key_set(issuer, config))
         explanation = explainer.explain(request, after_refresh=True)
     if arguments.json:
-        print_json(_as_json(explanation, now))
+        print_json({"way": config.way, **_as_json(explanation, now)})
     else:
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # claims in any script
+        if config.way != "local":
+            print("USE_OAUTH2_AUTH=false: the service asks the Auth-API. This is what it would decide without that:\n")
         _print(request, explanation)
     return EXIT_OK if isinstance(explanation.decision, Allow) else EXIT_FAILED
 
@@ -166,8 +169,8 @@ def _fetch_key_set(issuer: TrustedIssuer, config: Config) -> KeySet:
         return asyncio.run(fetch())
     except KeySetRefused as refused:
         raise ConfigurationError([
-            f"the keys of {issuer.issuer} cannot be had from {issuer.keys_url}: {refused} ({refused.cause}); check "
-            "AUTH_API_JWKS_URL, or give the key set as a file with --jwks FILE"
+            f"the keys of {issuer.issuer} cannot be had from {shown(issuer.keys_url)}: {refused} ({refused.cause}); "
+            "check AUTH_API_JWKS_URL, or give the key set as a file with --jwks FILE"
         ]) from None
 
 

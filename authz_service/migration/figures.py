@@ -14,7 +14,7 @@ DROPPED = "authz_comparisons_dropped"
 
 
 def way_families(way: str) -> Iterator[Metric]:
-    """For Prometheus: the way that decides, as of :func:`.readiness.deciding_way`."""
+    """For Prometheus: the way that decides, as of :attr:`.Config.way`."""
     family = GaugeMetricFamily("authz_way_info", "How tokens are judged: local or auth_api.", labels=["way"])
     family.add_metric([way], 1)
     yield family

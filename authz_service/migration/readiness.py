@@ -45,17 +45,12 @@ class _Findings:
             self.dropped += count
 
 
-def deciding_way(config: Config) -> str:
-    """How tokens are judged: ``local``, by their signature, or ``auth_api``, by asking it."""
-    return "local" if config.use_oauth2_auth else "auth_api"
-
-
 def migration_status(config: Config, policy: Policy, families: Iterable[Metric]) -> dict[str, Any]:
     """What ``/status`` shows of where the migration stands.
 
     :param families: the metrics of all workers.
     """
-    status: dict[str, Any] = {"way": deciding_way(config)}
+    status: dict[str, Any] = {"way": config.way}
     if config.compare_sample:
         status["comparison"] = comparison_status(families, policy)
     return status

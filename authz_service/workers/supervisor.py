@@ -19,7 +19,7 @@ from authz_service.keys.assembly import key_rings
 from authz_service.keys.jwk import KeySet
 from authz_service.keys.served import KeyState
 from authz_service.migration.figures import way_families
-from authz_service.migration.readiness import deciding_way, migration_status
+from authz_service.migration.readiness import migration_status
 from authz_service.observability.admin import AdminServer
 from authz_service.observability.denials import latest
 from authz_service.observability.logs import configure_logging
@@ -63,7 +63,7 @@ class Supervisor:
         self._policy_file = policy_file
         self._reflection = reflection
         self._metrics = Metrics()
-        self._metrics.watch(lambda: way_families(deciding_way(config)))
+        self._metrics.watch(lambda: way_families(config.way))
         self._merged = MergedPages()
         self._keys = key_rings(config, [self._metrics, self])
         self._published: dict[str, KeyState] = {}

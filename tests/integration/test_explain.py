@@ -39,9 +39,11 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def offline(files: Path, *arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+def offline(
+    files: Path, *arguments: str | Path, stdin: str = "", **environ: str
+) -> subprocess.CompletedProcess[str]:
     given = ("--policy", files / "policy.yaml", "--jwks", files / "jwks.json", "--now", str(NOW))
-    return run(*given, *arguments, stdin=stdin)
+    return run(*given, *arguments, stdin=stdin, **environ)
 
 
 @pytest.mark.parametrize("form", ["argument", "file", "standard input"])
@@ -71,6 +73,13 @@ def test_a_rule_in_shadow_mode_lets_pass(files: Path) -> None:
 def test_no_token_is_needed_to_ask(files: Path) -> None:
     assert offline(files, "GET", "/healthz").returncode == 0
     assert "DENY 401 token_missing" in offline(files, "GET", "/groups").stdout
+
+
+def test_where_the_auth_api_decides_it_says_that_it_was_not_asked(files: Path) -> None:
+    told = offline(files, "GET", "/groups", "--token", token(), USE_OAUTH2_AUTH="false")
+    assert "the service asks the Auth-API" in told.stdout
+    scripts = offline(files, "GET", "/groups", "--token", token(), "--json", USE_OAUTH2_AUTH="false")
+    assert json.loads(scripts.stdout)["way"] == "auth_api"
 
 
 def test_the_same_as_json_for_scripts(files: Path) -> None:
