@@ -17,6 +17,7 @@ import yaml
 
 from authz_service.config import Address
 from authz_service.errors import ConfigurationError
+from authz_service.policy.loader import Policy
 from authz_service.policy_file import PolicyFile
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -89,7 +90,8 @@ def lay_out(tree: Path, policy: Path) -> None:
     :raises ConfigurationError: the policy has mistakes, or cannot be read.
     """
     file = PolicyFile(policy)
-    file.load()
+    if problem := probe_problem(file.load()):
+        print(f"{policy}: {problem}", file=sys.stderr)
     shutil.rmtree(tree, ignore_errors=True)
     shutil.copytree(SOURCES, tree)
     _generate(tree / "base" / "generated" / "policy.yaml", file.text)
@@ -97,6 +99,22 @@ def lay_out(tree: Path, policy: Path) -> None:
     for overlay, derive in DERIVED.items():
         text = yaml.safe_dump(derive(source), sort_keys=False, width=120)
         _generate(tree / overlay / "generated" / "envoy.yaml", f"# From envoy/envoy.yaml, which says why.\n{text}")
+
+
+def probe_problem(policy: Policy) -> str:
+    """Why no pod of the sidecar overlay would ever be ready under this policy; empty: they would.
+
+    The kubelet asks at the pod's address, and that is what ``Host`` says unless the probe has one of its own.
+    """
+    match = policy.routes.match("GET", ("healthz",))
+    problems = []
+    if match is None or not match.rule.public:
+        problems.append("add a public rule for GET /healthz")
+    if not policy.hosts.permits("10.0.0.1:10000"):
+        problems.append("add `httpHeaders: [{name: Host, value: ...}]` with one of its hosts to the probe of chat-api")
+    if not problems:
+        return ""
+    return f"sidecar: the readiness probe of chat-api would be denied, and no pod be ready: {', and '.join(problems)}"
 
 
 def _generate(path: Path, text: str) -> None:
