@@ -71,8 +71,9 @@ def _bind(server: grpc.aio.Server, address: Address) -> Address:
     target = f"unix:{address.path}" if address.path else str(address)
     try:
         port = server.add_insecure_port(target)
-    except RuntimeError:
-        problem = f"AUTHZ_LISTEN: cannot listen on {address}; is it taken, or not permitted?"
+    except RuntimeError:  # without the reason: the library writes that to standard error itself
+        why = "the gRPC library says why in a line above, unless GRPC_VERBOSITY forbids it"
+        problem = f"AUTHZ_LISTEN: cannot listen on {address}; {why}"
         raise ConfigurationError([problem]) from None
     return address if address.path else address._replace(port=port)
 

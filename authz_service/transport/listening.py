@@ -11,7 +11,7 @@ BACKLOG = 1_024
 
 
 def listen(addresses: tuple[Address, ...]) -> list[tuple[Address, socket.socket]]:
-    """One socket each, with the address that it got. :raises ConfigurationError: naming the first that failed."""
+    """One socket each, with the address that it got. :raises ConfigurationError: which one failed first, and why."""
     with ExitStack() as opened:
         listening = []
         for address in addresses:
@@ -31,8 +31,8 @@ def unlink(address: Address) -> None:
 def _listen(address: Address) -> socket.socket:
     try:
         return _listen_unix(address) if address.path else _listen_tcp(address)
-    except OSError:
-        problem = f"AUTHZ_LISTEN: cannot listen on {address}; is it taken, or not permitted?"
+    except OSError as error:
+        problem = f"AUTHZ_LISTEN: cannot listen on {address}: {error.strerror or error}"
         raise ConfigurationError([problem]) from None
 
 

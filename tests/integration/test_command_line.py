@@ -87,10 +87,16 @@ def test_a_reader_that_has_had_enough_is_no_reason_to_complain() -> None:
     assert (done.stdout, done.stderr) == ("141\n", "")
 
 
-def test_an_address_that_is_taken_is_said_in_words(good_policy: Path) -> None:
-    result = run("serve", policy=good_policy, AUTHZ_LISTEN="unix:///nonexistent/authz.sock")
+@pytest.mark.parametrize(("transport", "said"), [
+    ("native", ": No such file or directory"), ("grpcio", "; the gRPC library says why in a line above"),
+])  # fmt: skip
+def test_an_address_that_cannot_be_had_is_said_in_words(transport: str, said: str, good_policy: Path) -> None:
+    settings = {"AUTHZ_LISTEN": "unix:///nonexistent/authz.sock", "AUTHZ_TRANSPORT": transport}
+    result = run("serve", policy=good_policy, **settings)
     assert result.returncode == 2
-    assert "AUTHZ_LISTEN: cannot listen on unix:///nonexistent/authz.sock" in result.stderr
+    above, problem, _ = result.stderr.partition(f"AUTHZ_LISTEN: cannot listen on unix:///nonexistent/authz.sock{said}")
+    assert problem, result.stderr
+    assert "No such file or directory" in above + problem
     assert "Traceback" not in result.stderr
 
 

@@ -1,0 +1,43 @@
+"""Why an address cannot be listened on is said as the system says it."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from authz_service.config import Address
+from authz_service.errors import ConfigurationError
+from authz_service.transport.listening import listen
+
+
+def refusal(address: Address) -> str:
+    """The one problem with this address."""
+    with pytest.raises(ConfigurationError) as caught:
+        listen((address,))
+    (problem,) = caught.value.problems
+    return problem
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    address = Address(path=f"{tmp_path}/no/authz.sock")
+    assert refusal(address) == f"AUTHZ_LISTEN: cannot listen on {address}: No such file or directory"
+
+
+def test_a_port_that_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = Address(host="127.0.0.1", port=taken.getsockname()[1])
+        assert f"cannot listen on {address}: Address already in use" in refusal(address)
+
+
+def test_a_host_without_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    address = Address(host="no.such.host", port=9191)
+    assert refusal(address) == f"AUTHZ_LISTEN: cannot listen on {address}: Name or service not known"
+
+
+def test_a_reason_that_is_not_the_systems_own(tmp_path: Path) -> None:
+    address = Address(path=f"{tmp_path}/{'long' * 50}.sock")
+    assert refusal(address) == f"AUTHZ_LISTEN: cannot listen on {address}: AF_UNIX path too long"
