@@ -128,9 +128,10 @@ class Supervisor:
             # The line that says that all is open, as with one process.
             addresses = ", ".join(str(member.address) for member in self._members)
             log.info("listening for Envoy on %s, admin on %s", addresses, admin_address)
-            await self._drain(lives, await stop)
+            received = await stop
+            await self._drain(lives, received, received.name)
         except ConfigurationError:
-            await self._drain(lives, signal.SIGINT)
+            await self._drain(lives, signal.SIGINT, "a worker cannot start")
             raise
         finally:
             for task in (*background, *self._tasks, *lives):
@@ -149,10 +150,11 @@ class Supervisor:
                 if member.problems:
                     raise ConfigurationError(member.problems)
 
-    async def _drain(self, lives: list[asyncio.Task[None]], received: signal.Signals) -> None:
-        log.info("%s: ending %d workers", received.name, len(self._members))
+    async def _drain(self, lives: list[asyncio.Task[None]], number: signal.Signals, why: str) -> None:
+        """End all workers by this signal; ``why`` is for the log: the signal may be nobody's but ours."""
+        log.info("%s: ending %d workers", why, len(self._members))
         for member in self._members:
-            member.end(received)
+            member.end(number)
         _, late = await asyncio.wait(lives, timeout=LONGEST_DRAIN_SECONDS)
         if late:
             log.error("%d workers did not end in time and are killed. See their last lines for why.", len(late))

@@ -217,3 +217,5 @@ def test_what_no_worker_can_do_is_said_once(tmp_path: Path) -> None:
     assert "authz-service: 1 mistake in the configuration:" in result.stderr
     assert result.stderr.count("AUTHZ_LISTEN: cannot listen on unix:///nonexistent/authz.sock") == 1
     assert "Traceback" not in result.stderr
+    assert "a worker cannot start: ending 2 workers" in result.stderr
+    assert "SIGINT" not in result.stderr, "nobody sent one"
