@@ -5,10 +5,12 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, NoReturn
 
 from authz_service import __version__
 from authz_service.commands.common import EXIT_INTERRUPTED, EXIT_NO_READER, EXIT_OK, load, report
+from authz_service.commands.output import OutputFailed, checked_output, discard_output, report_output
 from authz_service.errors import ConfigurationError
 
 DESCRIPTION = "External authorization for Envoy: verifies access tokens here, decides routes here, injects identity."
@@ -25,24 +27,22 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; :returns: the exit code: 0 good, 1 failed, 2 unusable configuration or arguments."""
+    """Run one command; :returns: the exit code: 0 good, 1 failed, 2 unusable arguments, configuration or output."""
     words = list(sys.argv[1:] if argv is None else argv)
     arguments = _parser(serve_alone=words[:1] == ["serve"]).parse_args(words)
     command: Callable[[argparse.Namespace, Mapping[str, str]], int] = arguments.command
     try:
-        code = command(arguments, os.environ)
-        if command is not _serve:
-            sys.stdout.flush()  # now, for an error at the exit of Python could not be caught
+        with nullcontext() if command is _serve else checked_output():
+            return command(arguments, os.environ)
     except ConfigurationError as error:
         return report(error.problems)
-    except BrokenPipeError:
-        # Whoever reads has had enough, as `| head` has. What is left in the buffer goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OutputFailed as error:
+        return report_output(error)
+    except BrokenPipeError:  # whoever reads has had enough, as `| head` has
+        discard_output()
         return EXIT_NO_READER
     except KeyboardInterrupt:
         return EXIT_OK if command is _serve else EXIT_INTERRUPTED
-    else:
-        return code
 
 
 def _parser(*, serve_alone: bool) -> argparse.ArgumentParser:

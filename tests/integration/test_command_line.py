@@ -4,11 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from errno import ENOSPC
 from pathlib import Path
 
 import pytest
 
 from authz_service import __version__
+from authz_service.cli import main
+from authz_service.commands import check_config
+from tests.integration.test_replay import ALLOWED
 
 GOOD_POLICY = "version: 1\nrules:\n  - {name: all, match: {prefix: /}, require: {authenticated: true}}\n"
 BAD_POLICY = """
@@ -85,6 +89,38 @@ def test_a_reader_that_has_had_enough_is_no_reason_to_complain() -> None:
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (done.stdout, done.stderr) == ("141\n", "")
+
+
+@pytest.fixture
+def decision_log(tmp_path: Path) -> Path:
+    path = tmp_path / "decisions.log"
+    path.write_bytes(ALLOWED)
+    return path
+
+
+@pytest.mark.parametrize(("redirected", "why"), [(">/dev/full", "No space left on device"), (">&-", "it is closed")])
+@pytest.mark.parametrize("command", [
+    "check-config", "check-config --print-schema", "explain GET /groups", "explain GET /groups --json", "lint",
+    "replay {decision_log}",
+])  # fmt: skip
+def test_an_output_that_cannot_be_written_is_no_verdict(
+    command: str, redirected: str, why: str, good_policy: Path, decision_log: Path
+) -> None:
+    words = command.format(decision_log=decision_log)
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m authz_service {words} --policy {good_policy} {redirected}"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (2, f"authz-service: standard output cannot be written: {why}\n")
+
+
+def test_another_failure_of_the_system_is_not_taken_for_one_of_the_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: object) -> None:
+        raise OSError(ENOSPC, "not about the output")
+
+    monkeypatch.setattr(check_config, "print_json", broken)
+    with pytest.raises(OSError, match="not about the output"):
+        main(["check-config", "--print-schema"])
 
 
 @pytest.mark.parametrize(("transport", "said"), [
