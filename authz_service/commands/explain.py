@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from authz_service.commands.common import (
@@ -118,16 +119,33 @@ def _request(arguments: argparse.Namespace) -> HttpRequest:
 
 
 def _token(given: str) -> str:
-    if given == "-":
-        given = sys.stdin.buffer.read(MAX_FILE_BYTES).decode("utf-8", "replace")
-    elif given.startswith("@"):
-        given = read_bytes(given[1:]).decode("utf-8", "replace")
-    token = given.strip()
+    """:raises ConfigurationError: it is not one token."""
+    token = _read_token(given).strip()
     if token[:7].lower() == "bearer ":
         token = token[7:].lstrip()
     if not token:
         raise ConfigurationError(["--token: is empty; leave it out for a request without a token"])
+    if any(map(str.isspace, token)):
+        raise ConfigurationError(["--token: has a space or a line break within; give one token, unbroken"])
     return token
+
+
+def _read_token(given: str) -> str:
+    """:raises ConfigurationError: it cannot be read, or is a file's name, which is no token to be denied."""
+    if given == "-":
+        return sys.stdin.buffer.read(MAX_FILE_BYTES).decode("utf-8", "replace")
+    if given.startswith("@"):
+        return read_bytes(given[1:]).decode("utf-8", "replace")
+    if _is_file(given):
+        raise ConfigurationError([f"--token: {given} is a file; write @{given} for the token in it"])
+    return given
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):  # too long for a name, as tokens are; a null character
+        return False
 
 
 def _now(given: str | None) -> float:

@@ -152,6 +152,26 @@ def test_what_cannot_be_used_ends_with_2_and_says_what_would_be_right(
     assert "Traceback" not in result.stderr
 
 
+def test_a_forgotten_at_sign_before_a_file_is_no_verdict(files: Path) -> None:
+    file = files / "token.txt"
+    result = offline(files, "GET", "/groups", "--token", file)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert f"--token: {file} is a file; write @{file} " in result.stderr
+
+
+def test_a_token_that_is_too_long_for_a_files_name_is_judged(files: Path) -> None:
+    assert "DENY 401 token_" in offline(files, "GET", "/groups", "--token", "x" * 5000).stdout
+
+
+@pytest.mark.parametrize("between", [" ", "\n"])
+def test_a_broken_token_is_said_to_be_broken_and_not_shown(between: str, files: Path) -> None:
+    (files / "broken.txt").write_text(f"{GOOD[:40]}{between}{GOOD[40:]}", encoding="utf-8")
+    result = offline(files, "GET", "/groups", "--token", f"@{files / 'broken.txt'}")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "--token: has a space or a line break within" in result.stderr
+    assert GOOD[:40] not in result.stderr
+
+
 @pytest.mark.parametrize(("document", "said"), [
     (b"{}", 'no "keys" array'), (b"", "not acceptable as JSON"), (b'{"keys": []}', "it is empty"),
     (jwks(signing_key().jwk(use="enc")), "use_not_sig"),
