@@ -20,6 +20,8 @@ class PolicyFile:
     def __init__(self, path: Path) -> None:
         self.text = ""
         """What the policy that was loaded last says."""
+        self.settled = True
+        """Whether the last look found what the one before it had found."""
         self._path = path
         self._used: bytes | str = ""
         self._last_look: bytes | str = ""
@@ -38,9 +40,9 @@ class PolicyFile:
         :raises ConfigurationError: once per change, when the new content is unusable or the file is gone.
         """
         found = self._look()
-        settled = found == self._last_look
+        self.settled = found == self._last_look
         self._last_look = found
-        if not settled or found == self._used:
+        if not self.settled or found == self._used:
             return None
         self._used = found
         return self._compile(found)
@@ -79,36 +81,57 @@ async def watch(
     file: PolicyFile, use: Callable[[Policy], None], reloaded: Callable[[bool], None], hurry: asyncio.Event, *,
     poll_seconds: float = POLL_SECONDS,
 ) -> None:  # fmt: skip
-    """Look for changes until cancelled; ``hurry`` makes the next look come at once.
+    """Look for changes until cancelled; ``hurry`` makes the next look come at once, and its outcome be logged.
 
     :param use: takes a new policy into use.
     :param reloaded: told of each change, whether it was good.
     """
+    asked, trouble = False, ""
     while True:
-        await _pause(hurry, poll_seconds)
+        asked = await _pause(hurry, poll_seconds) or asked
         try:
             policy = await asyncio.to_thread(file.load_if_changed)
             if policy is None:
+                if asked and file.settled:  # until then the outcome is open
+                    asked = False
+                    _tell_unchanged(trouble)
                 continue
             use(policy)
         except ConfigurationError as error:
+            trouble = "; ".join(error.problems)
             reloaded(False)  # noqa: FBT003
             log.error(  # noqa: TRY400
                 "policy not reloaded, the old one serves on: %s. Mend the file, it is read again when it changes; "
-                "authz-service check-config says more.", "; ".join(error.problems),
+                "authz-service check-config says more.", trouble,
             )  # fmt: skip
         except Exception:  # a defect costs this change, not all that come after it
+            trouble = "a defect, told in an earlier line"
             reloaded(False)  # noqa: FBT003
             log.exception("policy not reloaded, the old one serves on; this is a defect: please report this line")
         else:
+            trouble = ""
             reloaded(True)  # noqa: FBT003
             log.info("policy reloaded: digest %s", policy.digest)
+        asked = False
 
 
-async def _pause(hurry: asyncio.Event, seconds: float) -> None:
+def _tell_unchanged(trouble: str) -> None:
+    """:param trouble: why the file is not in use as it is; empty if it is."""
+    if not trouble:
+        log.info("policy unchanged")
+        return
+    log.error(
+        "policy still not usable, the old one serves on: %s. Mend the file, it is read again when it changes; "
+        "authz-service check-config says more.", trouble,
+    )  # fmt: skip
+
+
+async def _pause(hurry: asyncio.Event, seconds: float) -> bool:
+    """:returns: whether it was cut short."""
     try:
         async with asyncio.timeout(seconds):
             await hurry.wait()
     except TimeoutError:
-        return
+        return False
     hurry.clear()
+    return True

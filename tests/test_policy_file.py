@@ -2,6 +2,7 @@ import asyncio
 import logging
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -185,12 +186,17 @@ class TestConfigMap:
         assert look(mounted, 2)[1] == f"{volume / 'policy.yaml'}: No such file or directory"
 
 
+Outcome = Policy | Exception | Literal["SIGHUP", "unsettled"] | None
+"""Of a look; after SIGHUP, at which nothing is found, the next look is one that was asked for."""
+
+
 class Scripted(PolicyFile):
     """Each look has its outcome; the first one after the last of them sets ``done``."""
 
-    def __init__(self, *outcomes: Policy | Exception | None) -> None:
+    def __init__(self, *outcomes: Outcome) -> None:
         super().__init__(Path("scripted.yaml"))
         self.done = asyncio.Event()
+        self.hurry = asyncio.Event()
         self._outcomes = list(outcomes)
         self._loop = asyncio.get_running_loop()
 
@@ -199,9 +205,12 @@ class Scripted(PolicyFile):
             self._loop.call_soon_threadsafe(self.done.set)
             return None
         outcome = self._outcomes.pop(0)
+        self.settled = outcome != "unsettled"
+        if outcome == "SIGHUP":
+            self._loop.call_soon_threadsafe(self.hurry.set)
         if isinstance(outcome, Exception):
             raise outcome
-        return outcome
+        return outcome if isinstance(outcome, Policy) else None
 
 
 class Service:
@@ -221,10 +230,10 @@ class Service:
         self.events.append(good)
 
 
-async def watched(service: Service, *outcomes: Policy | Exception | None) -> None:
+async def watched(service: Service, *outcomes: Outcome) -> None:
     """Watch until each outcome was met."""
     file = Scripted(*outcomes)
-    task = asyncio.create_task(watch(file, service.use, service.reloaded, asyncio.Event(), poll_seconds=0))
+    task = asyncio.create_task(watch(file, service.use, service.reloaded, file.hurry, poll_seconds=0))
     done = asyncio.create_task(file.done.wait())
     await asyncio.wait([task, done], return_when=asyncio.FIRST_COMPLETED)
     for each in (task, done):
@@ -250,6 +259,40 @@ class TestWatch:
         policy = parse_policy(ONE)
         await watched(Service(), policy)
         assert caplog.messages == [f"policy reloaded: digest {policy.digest}"]
+
+    async def test_a_look_that_was_asked_for_is_answered_once(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO)
+        await watched(Service(), None, "SIGHUP", None, None)
+        assert caplog.messages == ["policy unchanged"]
+
+    async def test_a_file_that_is_still_bad_is_told_again_if_asked(self, caplog: pytest.LogCaptureFixture) -> None:
+        service = Service()
+        await watched(service, ConfigurationError(["first", "second"]), None, "SIGHUP", None, None)
+        _, again = caplog.records
+        assert again.levelno == logging.ERROR
+        assert again.getMessage().startswith("policy still not usable, the old one serves on: first; second.")
+        assert service.events == [False], "it is one change"
+
+    async def test_a_policy_whose_use_broke_is_not_said_to_be_in_use(self, caplog: pytest.LogCaptureFixture) -> None:
+        await watched(Service(refuses="one"), parse_policy(ONE), "SIGHUP", None)
+        assert caplog.messages[-1].startswith("policy still not usable, the old one serves on: a defect")
+
+    async def test_a_mended_file_is_no_trouble_any_more(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO)
+        await watched(Service(), ConfigurationError(["bad"]), parse_policy(ONE), "SIGHUP", None)
+        assert caplog.messages[-1] == "policy unchanged"
+
+    @pytest.mark.parametrize(("outcome", "said"), [
+        (parse_policy(TWO), "policy reloaded"), (ConfigurationError(["bad"]), "policy not reloaded"),
+        (None, "policy unchanged"),
+    ])  # fmt: skip
+    async def test_an_answer_waits_until_the_file_has_settled(
+        self, outcome: Outcome, said: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        await watched(Service(), "SIGHUP", "unsettled", outcome, None)
+        (message,) = caplog.messages
+        assert message.startswith(said)
 
     async def test_a_defect_while_reading_does_not_end_the_watch(self) -> None:
         service = Service()

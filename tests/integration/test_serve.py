@@ -137,6 +137,12 @@ async def test_sighup_refreshes_the_keys_now(transport: str) -> None:
         assert new.kid in {key["kid"] for key in (await running.status())["keys"]["keys"]}
 
 
+async def test_sighup_says_what_became_of_the_policy(transport: str) -> None:
+    async with issuing(transport) as (_, running):
+        running.send(signal.SIGHUP)
+        await running.until_logged("policy unchanged")
+
+
 async def test_sigterm_finishes_what_is_under_way_and_says_goodbye_first(transport: str) -> None:
     async with issuing(transport) as (issuer, running):
         await running.until_logged("health: SERVING")

@@ -125,6 +125,8 @@ async def test_a_killed_worker_comes_back_whatever_has_become_of_issuer_and_poli
         await auth_api.stop()
         running.policy_path.write_text("oops", encoding="utf-8")
         await running.until_logged("policy not reloaded")
+        running.send(signal.SIGHUP)
+        await running.until_logged("policy still not usable")
         os.kill((await worker_status(running, 0))["pid"], signal.SIGKILL)
 
         answered = 2
