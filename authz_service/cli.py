@@ -55,7 +55,10 @@ def _parser(*, serve_alone: bool) -> argparse.ArgumentParser:
         "Answer Envoy's Check calls. Configured by environment variables; see check-config --help. "
         "SIGTERM drains and ends, SIGHUP refreshes keys and policy now and opens the decision log again."
     ))  # fmt: skip
-    serve.add_argument("--reflection", action="store_true", help="offer gRPC server reflection (for demonstrations)")
+    serve.add_argument(
+        "--reflection", action="store_true",
+        help="offer gRPC server reflection (for demonstrations; only with AUTHZ_TRANSPORT=grpcio)",
+    )  # fmt: skip
     serve.add_argument(
         "--workers", type=int, default=1, metavar="N",
         help="decide in N processes, each at an endpoint of its own for Envoy's cluster: AUTHZ_LISTEN lists N "

@@ -146,3 +146,8 @@ def test_wrong_arguments_are_answered_with_the_usage(arguments: tuple[str, ...])
 def test_version_and_help() -> None:
     assert run("--version").stdout == f"authz-service {__version__}\n"
     assert "AUTHZ_POLICY_FILE" in run("check-config", "--help").stdout
+
+
+def test_the_help_says_what_reflection_needs() -> None:
+    option = run("serve", "--help").stdout.partition("  --reflection")[2].partition("  --workers")[0]
+    assert "only with AUTHZ_TRANSPORT=grpcio" in " ".join(option.split())
