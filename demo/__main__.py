@@ -25,8 +25,8 @@ REQUEST_SECONDS = 5.0
 
 OTHER_PORTS = """\
 Choose another port, or let the demo choose all of them:
-  make run ARGS="--envoy-port 11000"    or    python -m demo --envoy-port 11000
-  make run ARGS=--any-ports             or    python -m demo --any-ports"""
+  make run ARGS="--envoy-port 11000"    or    .venv/bin/python -m demo --envoy-port 11000
+  make run ARGS=--any-ports             or    .venv/bin/python -m demo --any-ports"""
 
 READY = "ready: paste any of these into another terminal; Ctrl-C here ends all of it"
 

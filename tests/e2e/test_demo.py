@@ -93,3 +93,4 @@ async def test_a_port_that_is_taken_is_named_with_what_to_do() -> None:
     assert process.returncode == 2
     assert f"port {port}, wanted by envoy (--envoy-port), is taken" in output.decode()
     assert "make run ARGS=" in output.decode()
+    assert "    .venv/bin/python -m demo --any-ports" in output.decode(), "as make runs it"
