@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from importlib.util import find_spec
+from ipaddress import AddressValueError, IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -30,21 +31,41 @@ class Address(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Self:
         """``127.0.0.1:9191``, ``[::1]:9191`` or ``unix:///run/authz.sock``; :raises ValueError: for anything else."""
+        if "," in text:  # not in a path either: in a list it would end the address
+            raise ValueError("must be one address only, without a comma")
         if text.startswith("unix://"):
             path = text.removeprefix("unix://")
-            if not path.startswith("/"):
-                raise ValueError("a Unix socket is written unix:///absolute/path")
+            if not path.startswith("/") or path != path.rstrip():
+                raise ValueError("a Unix socket is written unix:///absolute/path, without a space at its end")
             return cls(path=path)
         host, colon, port = text.rpartition(":")
         if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:  # noqa: PLR2004
             raise ValueError("must be host:port or unix:///path")
-        host = host.removeprefix("[").removesuffix("]")
-        return cls(host=host, port=int(port))
+        return cls(host=_host(host), port=int(port))
 
     def __str__(self) -> str:
         if self.path:
             return f"unix://{self.path}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _host(text: str) -> str:
+    """``localhost`` as it is, ``[::1]`` without its brackets; :raises ValueError: for what no server can listen on."""
+    if any(map(str.isspace, text)):
+        raise ValueError("must be host:port or unix:///path, without spaces")
+    if not set(text) & set("[]:"):
+        return text
+    if not (text.startswith("[") and text.endswith("]") and _is_ipv6(text[1:-1])):
+        raise ValueError("an IPv6 address is written in brackets: [::1]:port")
+    return text[1:-1]
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except AddressValueError:
+        return False
+    return True
 
 
 def _not_blank(value: object) -> object:
