@@ -8,7 +8,7 @@ from ipaddress import AddressValueError, IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails
 
 from authz_service.errors import ConfigurationError
@@ -92,6 +92,23 @@ def _addresses(value: object) -> object:
     return [_address(item) for item in items] if isinstance(items, list) else items
 
 
+def _each_once(addresses: tuple[Address, ...]) -> tuple[Address, ...]:
+    twice = next((address for address in addresses if _is_one_place(address) and addresses.count(address) > 1), None)
+    if twice:
+        raise ValueError(f"names {twice} more than once; each address can be listened on once")
+    return addresses
+
+
+def _not_envoys(address: Address, others: ValidationInfo) -> Address:
+    if _is_one_place(address) and address in others.data.get("listen", ()):  # absent where it has a mistake itself
+        raise ValueError("is in AUTHZ_LISTEN as well; the admin port needs an address of its own")
+    return address
+
+
+def _is_one_place(address: Address) -> bool:
+    return bool(address.path or address.port)  # port 0 is another one each time
+
+
 def _installed_if_on(value: str) -> str:
     if value == "otlp" and not all(map(_installed, ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"))):
         raise ValueError("needs OpenTelemetry: pip install 'authz-service[otel]', or choose 'off'")
@@ -168,12 +185,16 @@ class Config(BaseModel):
         Path("policy.yaml"), alias="AUTHZ_POLICY_FILE",
         description="route policy, hot-reloaded",
     )
-    listen: Annotated[tuple[Address, ...], BeforeValidator(_addresses), BeforeValidator(_not_blank)] = Field(
+    listen: Annotated[
+        tuple[Address, ...], BeforeValidator(_addresses), BeforeValidator(_not_blank), AfterValidator(_each_once),
+    ] = Field(
         (Address("127.0.0.1", 9191),), alias="AUTHZ_LISTEN",
         description="where Envoy connects: `host:port` or `unix:///path`, comma-separated",
     )
-    admin_listen: Annotated[Address, BeforeValidator(_address), BeforeValidator(_not_blank)] = Field(
-        Address("127.0.0.1", 9902), alias="AUTHZ_ADMIN_LISTEN",
+    admin_listen: Annotated[
+        Address, BeforeValidator(_address), BeforeValidator(_not_blank), AfterValidator(_not_envoys),
+    ] = Field(
+        Address("127.0.0.1", 9902), alias="AUTHZ_ADMIN_LISTEN", validate_default=True,
         description="`/healthz`, `/readyz`, `/metrics`, `/status` (JSON), `/` (page); read-only",
     )
     transport: Literal["native", "grpcio"] = Field(
@@ -287,9 +308,12 @@ def _mistakes(errors: Iterable[ErrorDetails]) -> Iterator[str]:
         if error["type"] == "default_factory_not_called":
             continue  # a default that follows from another setting, which has its own line already
         message = error["msg"].removeprefix("Value error, ")
-        yield f"{error['loc'][0]}={_shown(error['input'])}: {message[:1].lower()}{message[1:]}"
+        name = str(error["loc"][0])
+        if name in Config.model_fields:  # so are defaults called
+            name = str(Config.model_fields[name].alias)
+        yield f"{name}={_shown(error['input'])}: {message[:1].lower()}{message[1:]}"
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    text = repr(str(value) if isinstance(value, Address) else value)  # an address is a default, which nobody typed
     return text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004 - one line of a terminal

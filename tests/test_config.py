@@ -169,3 +169,34 @@ def test_the_admin_port_has_one_address() -> None:
     assert problems_of(AUTHZ_ADMIN_LISTEN="127.0.0.1:9902,127.0.0.1:9903") == (
         "AUTHZ_ADMIN_LISTEN='127.0.0.1:9902,127.0.0.1:9903': must be one address only, without a comma",
     )
+
+
+@pytest.mark.parametrize(("listen", "twice"), [
+    ("127.0.0.1:1,127.0.0.1:2,127.0.0.1:1", "127.0.0.1:1"),
+    ("unix:///run/a.sock, unix:///run/a.sock", "unix:///run/a.sock"),
+])  # fmt: skip
+def test_an_address_is_listed_once(listen: str, twice: str) -> None:
+    assert problems_of(AUTHZ_LISTEN=listen) == (
+        f"AUTHZ_LISTEN={listen!r}: names {twice} more than once; each address can be listened on once",
+    )
+
+
+@pytest.mark.parametrize("environ", [
+    {"AUTHZ_LISTEN": "127.0.0.1:1,127.0.0.1:2", "AUTHZ_ADMIN_LISTEN": "127.0.0.1:2"},
+    {"AUTHZ_LISTEN": "unix:///run/a.sock", "AUTHZ_ADMIN_LISTEN": "unix:///run/a.sock"},
+    {"AUTHZ_ADMIN_LISTEN": "127.0.0.1:9191"},
+    {"AUTHZ_LISTEN": "127.0.0.1:9902"},
+], ids=["one of a list", "Unix socket", "the other's default", "its own default"])  # fmt: skip
+def test_the_admin_port_is_not_where_envoy_connects(environ: dict[str, str]) -> None:
+    address = environ.get("AUTHZ_ADMIN_LISTEN", "127.0.0.1:9902")
+    assert problems_of(**environ) == (
+        f"AUTHZ_ADMIN_LISTEN={address!r}: is in AUTHZ_LISTEN as well; the admin port needs an address of its own",
+    )
+
+
+def test_port_0_is_another_one_each_time() -> None:
+    load_config({"AUTHZ_LISTEN": "127.0.0.1:0,127.0.0.1:0", "AUTHZ_ADMIN_LISTEN": "127.0.0.1:0"})
+
+
+def test_an_address_is_not_compared_with_a_mistake() -> None:
+    assert len(problems_of(AUTHZ_LISTEN="9191", AUTHZ_ADMIN_LISTEN="127.0.0.1:9191")) == 1
