@@ -17,6 +17,13 @@ from authz_service.http_url import check_http_url, well_known
 OWN_PREFIXES = ("AUTHZ_", "JWKS_", "JWT_")
 """Names under these prefixes are ours: an unknown one is a typing mistake, not somebody else's variable."""
 
+WHAT_WOULD_BE_RIGHT = {
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a smaller number",
+    "float_parsing": "must be a number",
+}
+"""Where pydantic says how it failed, by its type of error."""
+
 KUBERNETES_SERVICE_LINK = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT(_\d+_(TCP|UDP|SCTP)\w*)?$")
 """A Kubernetes Service called ``authz`` puts ``AUTHZ_SERVICE_HOST`` and its like into each pod; they are not ours."""
 
@@ -74,6 +81,15 @@ def _not_blank(value: object) -> object:
     return value
 
 
+def _true_or_false(value: object) -> object:
+    """The two words of the documents in any case; pydantic would also take ``yes``, ``on``, ``1`` and their like."""
+    if not isinstance(value, str):
+        return value
+    if value.lower() not in {"true", "false"}:
+        raise ValueError("must be true or false")
+    return value.lower() == "true"
+
+
 def _comma_separated(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -125,6 +141,7 @@ def _installed(module: str) -> bool:
 HttpUrl = Annotated[str, AfterValidator(check_http_url), BeforeValidator(_not_blank)]
 # RFC 7518 section 3.1, less what is symmetric and what the key objects do not support.
 Algorithm = Literal["RS256", "RS384", "RS512", "ES256", "ES384", "ES512"]
+Switch = Annotated[bool, BeforeValidator(_true_or_false)]
 TextList = Annotated[tuple[str, ...], BeforeValidator(_comma_separated), BeforeValidator(_not_blank)]
 
 
@@ -201,7 +218,7 @@ class Config(BaseModel):
         "native", alias="AUTHZ_TRANSPORT",
         description="the gRPC server: `native` (our own HTTP/2, for speed) or `grpcio` (the reference)",
     )
-    forward_authorization: bool = Field(
+    forward_authorization: Switch = Field(
         default=False, alias="AUTHZ_FORWARD_AUTHORIZATION",
         description="keep `Authorization` on the upstream request",
     )
@@ -243,7 +260,7 @@ class Config(BaseModel):
         "hash", alias="AUTHZ_DECISION_LOG_SUBJECT",
         description="how it names callers: by what stands for their `sub`, or by `sub`",
     )
-    use_oauth2_auth: bool = Field(
+    use_oauth2_auth: Switch = Field(
         default=True, alias="USE_OAUTH2_AUTH",
         description="`false`: decide by asking the Auth-API about each token, as before the migration",
     )
@@ -307,11 +324,16 @@ def _mistakes(errors: Iterable[ErrorDetails]) -> Iterator[str]:
     for error in errors:
         if error["type"] == "default_factory_not_called":
             continue  # a default that follows from another setting, which has its own line already
-        message = error["msg"].removeprefix("Value error, ")
         name = str(error["loc"][0])
         if name in Config.model_fields:  # so are defaults called
             name = str(Config.model_fields[name].alias)
-        yield f"{name}={_shown(error['input'])}: {message[:1].lower()}{message[1:]}"
+        yield f"{name}={_shown(error['input'])}: {_message(error)}"
+
+
+def _message(error: ErrorDetails) -> str:
+    text = WHAT_WOULD_BE_RIGHT.get(error["type"]) or error["msg"].removeprefix("Value error, ")
+    text = text.replace("Input should be", "must be", 1)
+    return f"{text[:1].lower()}{text[1:]}"
 
 
 def _shown(value: object) -> str:

@@ -200,3 +200,31 @@ def test_port_0_is_another_one_each_time() -> None:
 
 def test_an_address_is_not_compared_with_a_mistake() -> None:
     assert len(problems_of(AUTHZ_LISTEN="9191", AUTHZ_ADMIN_LISTEN="127.0.0.1:9191")) == 1
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("False", False), ("TRUE", True), ("false", False)])
+def test_a_switch_is_true_or_false_in_any_case(text: str, value: bool) -> None:
+    assert load_config({"USE_OAUTH2_AUTH": text}).use_oauth2_auth is value
+
+
+@pytest.mark.parametrize("name", ["USE_OAUTH2_AUTH", "AUTHZ_FORWARD_AUTHORIZATION"])
+@pytest.mark.parametrize("text", ["fasle", "yes", "on", "1", "0", "", "f"])
+def test_a_switch_is_nothing_else(name: str, text: str) -> None:
+    assert problems_of(**{name: text}) == (f"{name}={text!r}: must be true or false",)
+
+
+@pytest.mark.parametrize(("name", "text", "right"), [
+    ("JWT_LEEWAY_SECONDS", "30s", "must be a whole number"),
+    ("JWT_LEEWAY_SECONDS", "0.5", "must be a whole number"),
+    ("JWT_LEEWAY_SECONDS", "301", "must be less than or equal to 300"),
+    ("AUTHZ_COMPARE_SAMPLE", "10%", "must be a number"),
+    ("AUTHZ_COMPARE_SAMPLE", "nan", "must be a finite number"),
+    ("JWKS_FETCH_TIMEOUT_SECONDS", "0", "must be greater than 0"),
+    ("AUTHZ_LOG_FORMAT", "xml", "must be 'json' or 'text'"),
+])  # fmt: skip
+def test_a_bad_value_is_told_with_what_would_be_right(name: str, text: str, right: str) -> None:
+    assert problems_of(**{name: text}) == (f"{name}={text!r}: {right}",)
+
+
+def test_a_number_of_too_many_digits_is_told_to_be_smaller() -> None:
+    assert problems_of(JWT_LEEWAY_SECONDS="9" * 5000)[0].endswith(": must be a smaller number")
