@@ -17,6 +17,23 @@ from authz_service.http_url import check_http_url, well_known
 OWN_PREFIXES = ("AUTHZ_", "JWKS_", "JWT_")
 """Names under these prefixes are ours: an unknown one is a typing mistake, not somebody else's variable."""
 
+SHARED_PREFIXES = ("AUTH_API_", "USE_OAUTH")
+"""Names under these prefixes may be somebody else's; only what is nearly a setting of ours is a typing mistake."""
+
+NEARLY = 0.9
+"""The ratio of difflib for a letter or two; ``AUTH_API_ISSUER_URL`` is further off and may be somebody else's."""
+
+SIMILAR = 0.75
+"""The ratio of difflib for a name worth a question; below it, what is found shares little but its prefix."""
+
+MEANT = {
+    "AUTHZ_WORKERS": "serve --workers N",
+    "JWKS_URL": "AUTH_API_JWKS_URL",
+    "JWT_ISSUER": "AUTH_API_ISSUER",
+    "JWT_LEEWAY": "JWT_LEEWAY_SECONDS",
+}
+"""What is meant by names that are not spelled like it."""
+
 WHAT_WOULD_BE_RIGHT = {
     "int_parsing": "must be a whole number",
     "int_parsing_size": "must be a smaller number",
@@ -314,10 +331,17 @@ def load_config(environ: Mapping[str, str]) -> Config:
 
 def _unknown_names(environ: Iterable[str]) -> Iterator[str]:
     for name in sorted(environ):
-        if not name.startswith(OWN_PREFIXES) or name in NAMES or KUBERNETES_SERVICE_LINK.search(name):
+        if name in NAMES or KUBERNETES_SERVICE_LINK.search(name):
             continue
-        close = get_close_matches(name, NAMES, n=1)
-        yield f"{name}: no such setting" + (f"; did you mean {close[0]}?" if close else "")
+        if name.startswith(OWN_PREFIXES):
+            meant = MEANT.get(name) or _closest(name, SIMILAR)
+            yield f"{name}: no such setting" + (f"; did you mean {meant}?" if meant else "")
+        elif name.startswith(SHARED_PREFIXES) and (meant := _closest(name, NEARLY)):
+            yield f"{name}: no such setting; did you mean {meant}?"
+
+
+def _closest(name: str, cutoff: float) -> str | None:
+    return next(iter(get_close_matches(name, NAMES, n=1, cutoff=cutoff)), None)
 
 
 def _mistakes(errors: Iterable[ErrorDetails]) -> Iterator[str]:

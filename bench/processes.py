@@ -12,7 +12,7 @@ from typing import Self
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from authz_service.config import OWN_PREFIXES
+from authz_service.config import OWN_PREFIXES, SHARED_PREFIXES
 from bench.machine import cpu_seconds, on_core, rss_bytes
 from demo.ports import free_port
 
@@ -135,4 +135,4 @@ def module(name: str, *arguments: str | Path | float) -> list[str]:
 
 def _clean(environ: Mapping[str, str]) -> dict[str, str]:
     """Less what the person's own environment says about an authorizer."""
-    return {name: value for name, value in environ.items() if not name.startswith((*OWN_PREFIXES, "AUTH_API_"))}
+    return {name: value for name, value in environ.items() if not name.startswith((*OWN_PREFIXES, *SHARED_PREFIXES))}

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from authz_service.config import OWN_PREFIXES, Address
+from authz_service.config import OWN_PREFIXES, SHARED_PREFIXES, Address
 from demo.auth_api import Issuer, auth_api
 from demo.chat_api import ChatApi
 from demo.children import Child, DemoFailed
@@ -20,7 +20,7 @@ from demo.envoy_bootstrap import ENVOY, load, with_endpoints
 from demo.ports import LOOPBACK, Ports
 
 POLICY = Path(__file__).with_name("policy.yaml")
-FOREIGN_PREFIXES = (*OWN_PREFIXES, "AUTH_API_", "USE_OAUTH2_AUTH")
+FOREIGN_PREFIXES = (*OWN_PREFIXES, *SHARED_PREFIXES)
 """What the person's own environment says about an authorizer is not meant for this one."""
 
 

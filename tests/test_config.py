@@ -228,3 +228,39 @@ def test_a_bad_value_is_told_with_what_would_be_right(name: str, text: str, righ
 
 def test_a_number_of_too_many_digits_is_told_to_be_smaller() -> None:
     assert problems_of(JWT_LEEWAY_SECONDS="9" * 5000)[0].endswith(": must be a smaller number")
+
+
+@pytest.mark.parametrize(("name", "meant"), [
+    ("USE_OAUTH_AUTH", "USE_OAUTH2_AUTH"),
+    ("USE_OAUTH2_AUHT", "USE_OAUTH2_AUTH"),
+    ("AUTH_API_ISUER", "AUTH_API_ISSUER"),
+    ("AUTH_API_JWKS_URI", "AUTH_API_JWKS_URL"),
+    ("AUTH_API_PERMISSION_URL", "AUTH_API_PERMISSIONS_URL"),
+    ("AUTH_API_TIMEOUT_SECOND", "AUTH_API_TIMEOUT_SECONDS"),
+])  # fmt: skip
+def test_a_name_that_is_nearly_ours_is_a_typing_mistake(name: str, meant: str) -> None:
+    assert problems_of(**{name: "x"}) == (f"{name}: no such setting; did you mean {meant}?",)
+
+
+@pytest.mark.parametrize("name", [
+    "AUTH_API_TOKEN", "AUTH_API_URL", "AUTH_API_HOST", "AUTH_API_ISSUER_URL", "AUTH_API_SERVICE_HOST", "USE_OAUTH",
+    "USE_OAUTH2_LOGIN", "OAUTH2_AUTH",
+])  # fmt: skip
+def test_a_name_that_is_hardly_ours_is_left_alone(name: str) -> None:
+    load_config({name: "x"})
+
+
+@pytest.mark.parametrize("name", ["AUTHZ_X", "AUTHZ_THREADS", "JWT_SECRET", "JWKS_TIMEOUT"])
+def test_a_name_that_is_close_to_none_gets_no_suggestion(name: str) -> None:
+    assert problems_of(**{name: "1"}) == (f"{name}: no such setting",)
+
+
+@pytest.mark.parametrize(("name", "meant"), [
+    ("AUTHZ_WORKERS", "serve --workers N"),
+    ("JWKS_URL", "AUTH_API_JWKS_URL"),
+    ("JWT_ISSUER", "AUTH_API_ISSUER"),
+    ("JWT_LEEWAY", "JWT_LEEWAY_SECONDS"),
+    ("JWKS_REFRESH_SECONDS", "JWKS_REFRESH_INTERVAL_SECONDS"),
+])  # fmt: skip
+def test_what_is_likely_meant_is_suggested(name: str, meant: str) -> None:
+    assert problems_of(**{name: "1"}) == (f"{name}: no such setting; did you mean {meant}?",)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from aiohttp import ClientSession
 
-from authz_service.config import OWN_PREFIXES, Address
+from authz_service.config import OWN_PREFIXES, SHARED_PREFIXES, Address
 
 PATIENCE_SECONDS = 20.0
 POLL_SECONDS = 0.01
@@ -26,6 +26,9 @@ rules:
   - {name: health, match: {path: /healthz, methods: [GET]}, public: true}
   - {name: list-groups, match: {path: /api/chat/groups, methods: [GET]}, require: {permission: "groups:read"}}
 """
+
+FOREIGN_PREFIXES = (*OWN_PREFIXES, *SHARED_PREFIXES)
+"""What the person's own environment says about an authorizer is not meant for this one."""
 
 T = TypeVar("T")
 
@@ -48,7 +51,7 @@ class Service:
         self.address = Address(path=str(directory / "authz.sock"))
         self._log_path = directory / "authz.log"
         self._environ = {
-            **{name: value for name, value in os.environ.items() if not name.startswith((*OWN_PREFIXES, "AUTH_API_"))},
+            **{name: value for name, value in os.environ.items() if not name.startswith(FOREIGN_PREFIXES)},
             "AUTHZ_POLICY_FILE": str(self.policy_path),
             "AUTHZ_LISTEN": str(self.address),
             "AUTHZ_ADMIN_LISTEN": "127.0.0.1:0",
