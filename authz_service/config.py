@@ -35,6 +35,7 @@ MEANT = {
 """What is meant by names that are not spelled like it."""
 
 WHAT_WOULD_BE_RIGHT = {
+    "bool_parsing": "must be true or false",
     "int_parsing": "must be a whole number",
     "int_parsing_size": "must be a smaller number",
     "float_parsing": "must be a number",
@@ -98,15 +99,6 @@ def _not_blank(value: object) -> object:
     return value
 
 
-def _true_or_false(value: object) -> object:
-    """The two words of the documents in any case; pydantic would also take ``yes``, ``on``, ``1`` and their like."""
-    if not isinstance(value, str):
-        return value
-    if value.lower() not in {"true", "false"}:
-        raise ValueError("must be true or false")
-    return value.lower() == "true"
-
-
 def _comma_separated(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -158,7 +150,6 @@ def _installed(module: str) -> bool:
 HttpUrl = Annotated[str, AfterValidator(check_http_url), BeforeValidator(_not_blank)]
 # RFC 7518 section 3.1, less what is symmetric and what the key objects do not support.
 Algorithm = Literal["RS256", "RS384", "RS512", "ES256", "ES384", "ES512"]
-Switch = Annotated[bool, BeforeValidator(_true_or_false)]
 TextList = Annotated[tuple[str, ...], BeforeValidator(_comma_separated), BeforeValidator(_not_blank)]
 
 
@@ -235,7 +226,7 @@ class Config(BaseModel):
         "native", alias="AUTHZ_TRANSPORT",
         description="the gRPC server: `native` (our own HTTP/2, for speed) or `grpcio` (the reference)",
     )
-    forward_authorization: Switch = Field(
+    forward_authorization: bool = Field(
         default=False, alias="AUTHZ_FORWARD_AUTHORIZATION",
         description="keep `Authorization` on the upstream request",
     )
@@ -277,7 +268,7 @@ class Config(BaseModel):
         "hash", alias="AUTHZ_DECISION_LOG_SUBJECT",
         description="how it names callers: by what stands for their `sub`, or by `sub`",
     )
-    use_oauth2_auth: Switch = Field(
+    use_oauth2_auth: bool = Field(
         default=True, alias="USE_OAUTH2_AUTH",
         description="`false`: decide by asking the Auth-API about each token, as before the migration",
     )

@@ -202,18 +202,8 @@ def test_an_address_is_not_compared_with_a_mistake() -> None:
     assert len(problems_of(AUTHZ_LISTEN="9191", AUTHZ_ADMIN_LISTEN="127.0.0.1:9191")) == 1
 
 
-@pytest.mark.parametrize(("text", "value"), [("true", True), ("False", False), ("TRUE", True), ("false", False)])
-def test_a_switch_is_true_or_false_in_any_case(text: str, value: bool) -> None:
-    assert load_config({"USE_OAUTH2_AUTH": text}).use_oauth2_auth is value
-
-
-@pytest.mark.parametrize("name", ["USE_OAUTH2_AUTH", "AUTHZ_FORWARD_AUTHORIZATION"])
-@pytest.mark.parametrize("text", ["fasle", "yes", "on", "1", "0", "", "f"])
-def test_a_switch_is_nothing_else(name: str, text: str) -> None:
-    assert problems_of(**{name: text}) == (f"{name}={text!r}: must be true or false",)
-
-
 @pytest.mark.parametrize(("name", "text", "right"), [
+    ("USE_OAUTH2_AUTH", "fasle", "must be true or false"),
     ("JWT_LEEWAY_SECONDS", "30s", "must be a whole number"),
     ("JWT_LEEWAY_SECONDS", "0.5", "must be a whole number"),
     ("JWT_LEEWAY_SECONDS", "301", "must be less than or equal to 300"),
