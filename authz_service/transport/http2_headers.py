@@ -25,8 +25,12 @@ from authz_service.transport.grpc_wire import (
 )
 from authz_service.transport.http2_frames import ConnectionFault, ErrorCode, StreamFault
 
-MAX_HEADER_BYTES = 16_384
-"""Of a header block, and of the list in it as RFC 9113 section 6.5.2 counts it (32 bytes more for each field)."""
+MAX_HEADER_BYTES = 80 * 1024
+"""Of a header block, and of the list in it as RFC 9113 section 6.5.2 counts it (32 bytes more for each field).
+
+More than a client's headers can be (``max_request_headers_kb``, 60): with tracing on, Envoy copies its ``tracestate``
+into the call, and the end of the connection would be the end of everybody's calls.
+"""
 REMEMBERED_HEADS = 64
 REMEMBERED_FIELDS = 256
 REMEMBERED_BYTES = 1_024
@@ -42,8 +46,13 @@ _PSEUDO = frozenset({b":method", b":scheme", b":path", b":authority"})
 _REQUIRED = frozenset({b":method", b":scheme", b":path"})
 _REQUIRED_BY_CONNECT = frozenset({b":method", b":authority"})
 
+_READ = _PSEUDO | _CONNECTION_SPECIFIC | {b"te", b"content-type", b"content-length", b"grpc-timeout", b"traceparent"}
+"""Names whose values mean something here."""
+
 _LONG_INTEGER = 0x7F
-"""RFC 7541 section 5.1: a 7-bit prefix full of ones goes on in the next octet."""
+"""RFC 7541 section 5.1: a 7-bit prefix full of ones goes on in the next octets, 7 bits in each."""
+_MAX_INTEGER_BITS = 21
+"""Of those; far more than a block can be long."""
 
 Field = tuple[bytes, bytes]
 V = TypeVar("V")
@@ -113,14 +122,24 @@ class HeaderDecoder:
         for piece in pieces:
             field = self._fields.get(piece)
             if field is None:
-                (field,) = self._decode(piece)
-                check_field(*field)
+                field = self._read_piece(piece)
                 _remember(self._fields, piece, field, REMEMBERED_FIELDS)
-            size += len(field[0]) + len(field[1]) + 32
+            size += len(field[0]) + max(len(field[1]), len(piece)) + 32
             fields.append(field)
         if size > MAX_HEADER_BYTES:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header list larger than allowed")
         return fields
+
+    def _read_piece(self, piece: bytes) -> Field:
+        """One field. A long value that means nothing here is stepped over: to undo Huffman's code takes long, too."""
+        if len(piece) > REMEMBERED_BYTES and (end_of_name := _value_start(piece)) is not None:
+            ((name, _),) = self._decode(piece[:end_of_name] + b"\0")
+            if name not in _READ:
+                check_field(name, b"")
+                return name, b""
+        (field,) = self._decode(piece)
+        check_field(*field)
+        return field
 
     def _decode(self, block: bytes) -> list[Field]:
         try:
@@ -141,13 +160,13 @@ def _remember(memory: dict[bytes, V], key: bytes, value: V, limit: int) -> None:
 
 
 def split_fields(block: bytes) -> list[bytes] | None:
-    """The fields of a block (RFC 7541 section 6); None for what hpack must see: long integers, size updates, errors."""
+    """The fields of a block (RFC 7541 section 6); None for what hpack must see: size updates, errors."""
     pieces = []
     start, end = 0, len(block)
     try:
         while start < end:
             stop = _field_end(block, start)
-            if stop is None:
+            if stop is None or stop > end:
                 return None
             pieces.append(block[start:stop])
             start = stop
@@ -157,10 +176,16 @@ def split_fields(block: bytes) -> list[bytes] | None:
 
 
 def _field_end(block: bytes, start: int) -> int | None:
-    first = block[start]
-    if first & 0x80:  # section 6.1, indexed; what takes more octets is beyond the static table, and hpack says so
+    if block[start] & 0x80:  # section 6.1, indexed; an index of more octets is beyond the static table: hpack says so
         return start + 1
-    if first & 0x60 == 0x20:  # section 6.3, a size update  # noqa: PLR2004
+    position = _value_start(block, start)
+    return None if position is None else _string_end(block, position)
+
+
+def _value_start(block: bytes, start: int = 0) -> int | None:
+    """Where the value of a literal begins; None: there is none, or hpack must see it."""
+    first = block[start]
+    if first & 0x80 or first & 0x60 == 0x20:  # section 6.1, and 6.3, a size update  # noqa: PLR2004
         return None
     mask = 0x3F if first & 0x40 else 0x0F  # section 6.2, a literal with or without indexing
     position = start + 1
@@ -168,12 +193,25 @@ def _field_end(block: bytes, start: int) -> int | None:
         if block[position] & 0x80:
             return None
         position += 1
-    for _ in range(1 if first & mask else 2):  # the name, unless it is indexed, and the value
-        length = block[position] & 0x7F
-        if length == _LONG_INTEGER:
-            return None
-        position += 1 + length
-    return position
+    return position if first & mask else _string_end(block, position)  # the name is indexed, or stands here
+
+
+def _string_end(block: bytes, start: int) -> int | None:
+    """Section 5.2; None for a length that no block can have."""
+    length = block[start] & 0x7F
+    position = start + 1
+    if length == _LONG_INTEGER:
+        shift = 0
+        while True:
+            octet = block[position]
+            position += 1
+            length += (octet & 0x7F) << shift
+            if octet < 0x80:  # noqa: PLR2004 - the last one
+                break
+            shift += 7
+            if shift > _MAX_INTEGER_BITS:
+                return None
+    return position + length
 
 
 def read_head(fields: Iterable[Field]) -> CallHead:

@@ -240,8 +240,39 @@ def test_pieces_of_a_block_are_the_block(fields: Fields) -> None:
 def test_list_that_is_too_large_is_refused_in_pieces_too() -> None:
     decoder, encoder = decoder_without_table()
     with pytest.raises(ConnectionFault) as fault:
-        decoder.decode(encoder.encode([(b"a", b"b" * 100)]) * 130)
+        decoder.decode(encoder.encode([(b"a", b"b" * 100)]) * 650)
     assert fault.value.code is ErrorCode.ENHANCE_YOUR_CALM
+
+
+TRACESTATE = (b"tracestate", b"vendor=" + b"x" * 60_000)
+"""As long as Envoy lets a client make it, which it copies into its call."""
+
+
+@pytest.mark.parametrize("huffman", [True, False])
+def test_a_long_value_that_nobody_reads_is_stepped_over(huffman: bool) -> None:
+    decoder, encoder = decoder_without_table()
+    head = decoder.call_head(encoder.encode(CALL_HEADERS))
+    block = encoder.encode([*CALL_HEADERS, TRACESTATE], huffman=huffman)
+    assert decoder.decode(block)[-1] == (b"tracestate", b"")
+    assert decoder.call_head(block) == head
+
+
+def test_as_long_a_value_is_taken_before_the_table_is_gone() -> None:
+    assert HeaderDecoder().decode(encoded([*CALL_HEADERS, TRACESTATE]))[-1] == TRACESTATE
+
+
+def test_a_long_value_that_means_something_is_read() -> None:
+    decoder, encoder = decoder_without_table()
+    fields = changed(b":path", b"/" + b"x" * 2_000)
+    assert decoder.decode(encoder.encode(fields)) == fields
+
+
+@pytest.mark.parametrize("left_out", [1, 30_000])
+def test_a_long_value_that_is_cut_off_is_an_error(left_out: int) -> None:
+    decoder, encoder = decoder_without_table()
+    with pytest.raises(ConnectionFault) as fault:
+        decoder.decode(encoder.encode([*CALL_HEADERS, TRACESTATE])[:-left_out])
+    assert fault.value.code is ErrorCode.COMPRESSION_ERROR
 
 
 @pytest.mark.parametrize("refusal", [NOT_POST, NOT_GRPC, TOO_LARGE, COMPRESSED, UNKNOWN_METHOD])
