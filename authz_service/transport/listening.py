@@ -31,8 +31,8 @@ def unlink(address: Address) -> None:
 def _listen(address: Address) -> socket.socket:
     try:
         return _listen_unix(address) if address.path else _listen_tcp(address)
-    except OSError as error:
-        problem = f"AUTHZ_LISTEN: cannot listen on {address}: {error.strerror or error}"
+    except (OSError, UnicodeError) as error:  # the latter for a name that can be none
+        problem = f"AUTHZ_LISTEN: cannot listen on {address}: {getattr(error, 'strerror', None) or error}"
         raise ConfigurationError([problem]) from None
 
 
@@ -62,8 +62,10 @@ def _is_abandoned(path: str) -> bool:
     if not Path(path).is_socket():
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            return True
+        probe.settimeout(0)  # one that hangs, with more clients than it accepts, would have us wait for ever
+        with suppress(BlockingIOError):
+            try:
+                probe.connect(path)
+            except ConnectionRefusedError:
+                return True
     return False

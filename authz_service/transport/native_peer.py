@@ -44,6 +44,10 @@ class Methods(NamedTuple):
     """Where a call has waited too long to be answered properly."""
 
 
+def _no_such_method(_message: bytes, _traceparent: bytes) -> bytes:
+    raise CallRefused(UNKNOWN_METHOD)
+
+
 class Peer(asyncio.Protocol):
     """Reads, has calls answered, writes once for each turn.
 
@@ -128,19 +132,15 @@ class Peer(asyncio.Protocol):
         end = started + TURN_SECONDS
         for call in incoming:
             head = call.head
-            handler = methods.get(head.path)
-            if handler is None:
-                connection.refuse(call, UNKNOWN_METHOD)
-                continue
             try:
-                result = handler(call.message, head.traceparent)
+                result = methods.get(head.path, _no_such_method)(call.message, head.traceparent)
             except Exception as error:  # noqa: BLE001 - one bad call must not end the others
                 self._failed(call, error)
-                continue
-            if isinstance(result, bytes):
-                answer(call, result)
             else:
-                self._answer_later(call, result)
+                if isinstance(result, bytes):
+                    answer(call, result)
+                else:
+                    self._answer_later(call, result)
             if len(output) >= TURN_PIECES or timer() >= end:
                 break
         else:
@@ -183,10 +183,13 @@ class Peer(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _answer_later(self, call: Call, result: Awaitable[bytes]) -> None:
+        call.message = b""  # it may be large, and has been read
         task = self._loop.create_task(self._wait(call, result))
         call.on_reset = task.cancel
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if asyncio.iscoroutine(result):  # which complains, in the log's midst, if a reset comes before it has begun
+            task.add_done_callback(lambda _: result.close())
 
     async def _wait(self, call: Call, result: Awaitable[bytes]) -> None:
         try:

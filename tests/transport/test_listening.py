@@ -1,6 +1,7 @@
 """Why an address cannot be listened on is said as the system says it."""
 
 import socket
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,21 @@ def test_a_host_without_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_reason_that_is_not_the_systems_own(tmp_path: Path) -> None:
     address = Address(path=f"{tmp_path}/{'long' * 50}.sock")
     assert refusal(address) == f"AUTHZ_LISTEN: cannot listen on {address}: AF_UNIX path too long"
+
+
+def test_a_name_that_can_be_none() -> None:
+    assert refusal(Address(host="a..b", port=9191)).startswith("AUTHZ_LISTEN: cannot listen on a..b:9191: ")
+
+
+def test_a_socket_of_a_server_that_hangs_is_taken(tmp_path: Path) -> None:
+    address = Address(path=f"{tmp_path}/authz.sock")
+    with ExitStack() as opened:
+        hanging = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        hanging.bind(address.path)
+        hanging.listen(0)
+        with suppress(BlockingIOError):
+            for _ in range(100):
+                client = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+                client.setblocking(False)
+                client.connect(address.path)
+        assert refusal(address) == f"AUTHZ_LISTEN: cannot listen on {address}: Address already in use"

@@ -1,6 +1,7 @@
 """The native server on real sockets, with two strict clients that others wrote: h2 and grpcio."""
 
 import asyncio
+import gc
 import socket
 import ssl
 import sys
@@ -25,6 +26,7 @@ from authz_service.transport import http2_frames as frame_types
 from authz_service.transport import native_peer, native_server
 from authz_service.transport.backlog import BURST_SECONDS, LULL_SECONDS, Lateness
 from authz_service.transport.check_service import METHOD
+from authz_service.transport.grpc_wire import UNKNOWN_METHOD, CallRefused
 from authz_service.transport.http2 import HANDSHAKE_SECONDS
 from authz_service.transport.native_server import SERVICE, NativeServer
 from tests.support.certificates import Authority
@@ -416,6 +418,37 @@ async def test_what_floods_one_connection_keeps_another_waiting_for_one_turn_onl
     await all_answered(pipes[0])
     assert answered.count("flooded") == calls
     assert [pipe.unread.count(b"grpc-status") for pipe in pipes] == [calls, 1]
+
+
+async def test_calls_that_are_refused_take_turns_like_others() -> None:
+    asked: list[str] = []
+
+    def peer(name: str) -> native_peer.Peer:
+        def check(*_: bytes) -> bytes:
+            asked.append(name)
+            raise CallRefused(UNKNOWN_METHOD)
+
+        return peer_of(check)
+
+    flooded, calm = peer("flooded"), peer("calm")
+    pipes = Pipe(flooded), Pipe(calm)
+    calls = range(1, 4 * native_peer.TURN_PIECES, 2)
+    flooded.data_received(HELLO + b"".join(map(Client().call, calls)))
+    calm.data_received(HELLO + Client().call(1))
+    assert 0 < asked.index("calm") <= native_peer.TURN_PIECES
+    await all_answered(pipes[0])
+
+
+async def test_reset_in_the_same_read_as_its_slow_call_is_no_news() -> None:
+    """Where a coroutine is never awaited, Python says so among the lines of the log."""
+    service = Service()
+    peer = peer_of(service.check)
+    Pipe(peer)
+    peer.data_received(HELLO + Client().call(1, b"wait") + frame_types.frame(frame_types.RST_STREAM, 0, 1, bytes(4)))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    gc.collect()
+    assert not service.waiting.is_set()
 
 
 async def test_what_takes_its_time_keeps_another_waiting_for_little_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
