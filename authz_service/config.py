@@ -351,6 +351,11 @@ def _message(error: ErrorDetails) -> str:
     return f"{text[:1].lower()}{text[1:]}"
 
 
+_CREDENTIALS = re.compile(r"//[^/]*@")
+"""Of a URL that is refused for them; up to the last @, since what is wrong may be written in any way."""
+
+
 def _shown(value: object) -> str:
     text = repr(str(value) if isinstance(value, Address) else value)  # an address is a default, which nobody typed
+    text = _CREDENTIALS.sub("//***@", text)
     return text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004 - one line of a terminal

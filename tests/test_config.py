@@ -124,9 +124,11 @@ def test_every_prefix_of_ours_is_watched(name: str) -> None:
     assert problems_of(**{name: "1"})[0].startswith(f"{name}: no such setting")
 
 
-def test_credentials_in_a_url_are_not_shown_whole() -> None:
-    """A refused URL is shown for the person who typed it; a good one never carries credentials into a log."""
-    assert "must not carry credentials" in problems_of(AUTH_API_JWKS_URL="http://u:p@h/")[0]
+@pytest.mark.parametrize("credentials", ["user:hunter2", "hunter2", "user:hunter2@x", "user:hunt%40er2hunter2"])
+def test_credentials_in_a_url_are_refused_and_not_shown(credentials: str) -> None:
+    (problem,) = problems_of(AUTH_API_JWKS_URL=f"http://{credentials}@auth.example.com/")
+    assert "must not carry credentials" in problem
+    assert "hunter2" not in problem
 
 
 def test_every_setting_is_described() -> None:

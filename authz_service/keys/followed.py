@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from authz_service.errors import KeySetRefused
-from authz_service.keys.jwk import KeySet
+from authz_service.keys.jwk import KeySet, without_leaked
 from authz_service.keys.jwks import HOLD_SECONDS, Wait, wait_for
 from authz_service.keys.served import KeyState, ServedKeys
 from authz_service.keys.source import Fetched, KeySetSource
@@ -49,6 +49,7 @@ class FollowedRing(ServedKeys):
         self._due = state.due
         self.last_error = state.error
         self._seek_from = state.seek_from
+        self._leaked = state.leaked
         if state.document is None or state.good_at is None:
             self._forget_all()
         else:
@@ -59,7 +60,7 @@ class FollowedRing(ServedKeys):
 
     def _take(self, document: bytes, good_at: float) -> None:
         try:
-            key_set = self._parse(document)
+            key_set = without_leaked(self._parse(document), self._leaked)
         except KeySetRefused:
             log.exception("A key set that was good is refused. This is a defect: please report this line.")
             return

@@ -126,6 +126,16 @@ def parse_key_set(document: bytes, algorithms: frozenset[str]) -> KeySet:
     return KeySet(MappingProxyType(keys), tuple(skipped), leaked)
 
 
+def without_leaked(key_set: KeySet, leaked: frozenset[str]) -> KeySet:
+    """The same set less the keys with these thumbprints: what was published once, many have."""
+    exposed = tuple(kid for kid, key in key_set.keys.items() if key.thumbprint in leaked)
+    if not exposed:
+        return key_set
+    keys = {kid: key for kid, key in key_set.keys.items() if kid not in exposed}
+    skipped = (*key_set.skipped, *(SkippedKey(kid, SkipCause.PRIVATE_KEY_PUBLISHED) for kid in exposed))
+    return KeySet(MappingProxyType(keys), skipped, key_set.leaked)
+
+
 def _entries(document: bytes) -> list[object]:
     if len(document) > MAX_DOCUMENT_BYTES:
         raise KeySetRefused(DocumentFault.TOO_LARGE, f"the document is larger than {MAX_DOCUMENT_BYTES} bytes")

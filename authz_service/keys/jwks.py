@@ -17,7 +17,7 @@ from typing import Protocol
 
 from authz_service.errors import KeySetRefused
 from authz_service.http_url import shown
-from authz_service.keys.jwk import KeySet, SkippedKey
+from authz_service.keys.jwk import KeySet, SkippedKey, without_leaked
 from authz_service.keys.loader import KeySetLoader, Loaded, NoUsableKeys
 from authz_service.keys.schedule import DEFAULT_TIMING, Timing, UnknownKids, refresh_delay, retry_delay
 from authz_service.keys.served import KeyState, ServedKeys
@@ -85,8 +85,6 @@ class KeyRing(ServedKeys):
         self._unknown = UnknownKids(timing.unknown_kid_cooldown_seconds)
         self._sought: str | None = None  # the unknown key id that caused the fetch
         self._skipped: tuple[SkippedKey, ...] = ()
-        self._leaked: frozenset[str] = frozenset()
-        """Thumbprints of the keys whose private halves the document holds that was refused last."""
         self._failures = 0
         self._asked = asyncio.Event()
         self._fetching = False
@@ -156,7 +154,7 @@ class KeyRing(ServedKeys):
         self._asked.clear()
         self._fetching = True
         try:
-            self._succeeded(await self._loader.load())
+            self._succeeded(self._judged(await self._loader.load()))
         except KeySetRefused as refused:
             self._failed(refused)
         except Exception as defect:
@@ -167,6 +165,14 @@ class KeyRing(ServedKeys):
             self._sought = None
             self._fetched.set()
             self._fetched = asyncio.Event()
+
+    def _judged(self, loaded: Loaded) -> Loaded:
+        """:raises NoUsableKeys: all that it holds was published with its private half, now or before."""
+        self._leaked |= loaded.key_set.leaked
+        key_set = without_leaked(loaded.key_set, self._leaked)
+        if not key_set.keys:
+            raise NoUsableKeys(key_set)
+        return loaded._replace(key_set=key_set)
 
     def _succeeded(self, loaded: Loaded) -> None:
         now, key_set = self._monotonic(), loaded.key_set
@@ -195,7 +201,7 @@ class KeyRing(ServedKeys):
     def _failed(self, refused: KeySetRefused) -> None:
         self.last_error = refused
         if isinstance(refused, NoUsableKeys):
-            self._leaked = refused.leaked
+            self._leaked |= refused.leaked
             if self._is_exposed(self._keys.values()):
                 self._withdraw_all()
         # A fetch for an unknown key id that comes before its time changes nothing about the schedule.

@@ -25,6 +25,8 @@ class KeyState(NamedTuple):
     error: KeySetRefused | None
     seek_from: float = float("-inf")
     """Before this time no unknown key id causes a refresh."""
+    leaked: frozenset[str] = frozenset()
+    """Thumbprints of keys that must not be used, whatever ``document`` says."""
 
 
 class ServedKeys:
@@ -46,6 +48,8 @@ class ServedKeys:
         self._wall_clock = wall_clock
         self._document: bytes | None = None
         self._keys: Mapping[str, VerificationKey] = {}
+        self._leaked: frozenset[str] = frozenset()
+        """Thumbprints of all keys whose private halves the issuer has published, ever: they stay refused."""
         self._last_used: dict[str, float] = {}
         self._hits = 0
         self._misses = 0
@@ -134,7 +138,7 @@ class ServedKeys:
 
     def state(self) -> KeyState:
         """For :class:`authz_service.keys.followed.FollowedRing`."""
-        return KeyState(self.issuer, self._document, self._good_at, self._due, self.last_error)
+        return KeyState(self.issuer, self._document, self._good_at, self._due, self.last_error, leaked=self._leaked)
 
     def _serve(self, key_set: KeySet, good_at: float, document: bytes | None = None) -> frozenset[str]:
         """Decide by this set from now on; :returns: the key ids that are gone, or stand for another key now.

@@ -59,7 +59,7 @@ def _scope(refused: Refused) -> str:
     if not isinstance(refused, AccessRefused) or not refused.required:
         return ""
     scopes = sorted({scope for group in refused.required.values() for scope in group})
-    return f', scope="{" ".join(scopes)}"' if all(_is_scope_token(scope) for scope in scopes) else ""
+    return f', scope="{" ".join(scopes)}"' if scopes and all(map(_is_scope_token, scopes)) else ""
 
 
 @lru_cache(KNOWN)

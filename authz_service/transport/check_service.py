@@ -77,7 +77,7 @@ class CheckService:
         except Refused as refused:
             decision = deny(refused)
         except Exception:  # noqa: BLE001 - see _defect
-            decision = self._defect()
+            decision = self._defect(request)
         return self._answer(request, decision, started, traceparent)
 
     def refuse_late(self, _message: bytes, _traceparent: bytes = b"") -> bytes:
@@ -91,7 +91,7 @@ class CheckService:
         try:
             decision = await self._way.decide(request, question)
         except Exception:  # noqa: BLE001 - see _defect
-            decision = self._defect()
+            decision = self._defect(request)
         return self._answer(request, decision, started, traceparent)
 
     def _answer(self, request: HttpRequest | None, decision: Decision, started: float, traceparent: bytes) -> bytes:
@@ -121,8 +121,9 @@ class CheckService:
             log.exception("Tracing a decision broke. This is a defect: please report this line.")
 
     @staticmethod
-    def _defect() -> Decision:
+    def _defect(request: HttpRequest | None) -> Decision:
         """Called while an exception is handled: whatever went wrong, it does not open the door."""
         message = "Check failed and the request is denied. This is a defect: please report this line."
         log.error(message, exc_info=True)  # noqa: LOG014
-        return deny(InternalError(Reason.INTERNAL_ERROR, "Internal error."))
+        error = InternalError(Reason.INTERNAL_ERROR, "Internal error.")
+        return deny(error, request_id="" if request is None else request.request_id)

@@ -65,7 +65,7 @@ def key_message(state: KeyState) -> Message:
     document = None if state.document is None else state.document.decode("utf-8", "surrogateescape")
     return {
         "issuer": state.issuer, "document": document, "good_at": state.good_at, "due": state.due,
-        "seek_from": state.seek_from,
+        "seek_from": state.seek_from, "leaked": sorted(state.leaked),
         "error": [error.cause, str(error)] if error else None,
     }  # fmt: skip
 
@@ -76,5 +76,5 @@ def key_state(message: Message) -> KeyState:
     return KeyState(
         message["issuer"], None if document is None else document.encode("utf-8", "surrogateescape"),
         message["good_at"], message["due"], KeySetRefused(*error) if error else None,
-        message["seek_from"],
+        message["seek_from"], frozenset(message["leaked"]),
     )  # fmt: skip

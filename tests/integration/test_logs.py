@@ -230,7 +230,7 @@ async def test_every_label_has_a_value_from_a_closed_list(tmp_path: Path) -> Non
             "decision": {"allow", "deny"}, "reason": {*Reason}, "rule": RULES, "mode": {*Mode},
             "result": {"success", "failure", "granted", "denied"}, "cause": {*FetchFailure, *DocumentFault},
             "kid": {victim.issuer.key.kid}, "le": {*map(str, BOUNDS_SECONDS), "+Inf"},
-            "issuer": {victim.issuer.url}, "algorithm": {"none", "other"},
+            "issuer": {victim.issuer.url}, "algorithm": {"none", "other"}, "way": {"local", "auth_api"},
         }  # fmt: skip
         (allowed,) = await ask(victim.service, [bearer(victim.issuer.mint("full"), raw=False)])
         assert allowed.allowed

@@ -76,6 +76,14 @@ def test_keys_that_must_not_be_used_any_more_end_when_that_is_told() -> None:
         following.ring.key("a")
 
 
+def test_a_key_that_leaked_is_left_out_of_what_is_told() -> None:
+    following = Following()
+    leaked = frozenset({PARSE(jwks(signing_key("a"))).keys["a"].thumbprint})
+    document = jwks(signing_key("a"), signing_key("b"))
+    following.ring.follow(KeyState(ISSUER, document, 1000.0, 1030.0, None, leaked=leaked))
+    assert list(following.ring.kids) == ["b"]
+
+
 def test_a_key_that_stays_is_the_same_object_so_that_remembered_tokens_stay() -> None:
     following = Following()
     following.hear("a")

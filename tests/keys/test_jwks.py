@@ -494,6 +494,18 @@ class TestRotation:
             assert w.found("b")
             assert not w.found("a")
 
+    @pytest.mark.parametrize("beside", [(), ("b",)])
+    async def test_nor_is_it_one_when_its_private_half_is_taken_away_again(self, beside: tuple[str, ...]) -> None:
+        others = map(signing_key, beside)
+        async with world() as w:
+            w.source.always = Fetched(jwks({**signing_key("a").jwk(), "d": "AQAB"}, *others), None, None)
+            await w.time.advance(1800)
+            w.source.always = good("a", *beside)
+            await w.time.advance(1800)
+            assert w.ring.ready is bool(beside)
+            assert list(w.ring.kids) == list(beside)
+            assert w.ring.state().leaked
+
     async def test_the_leak_of_a_key_that_is_not_in_use_changes_nothing(self) -> None:
         async with world(good("b")) as w:
             w.source.always = LEAKED

@@ -95,6 +95,11 @@ def test_a_denial_that_names_nothing_has_no_scope() -> None:
     assert "required" not in json.loads(answer.body)
 
 
+def test_a_rule_that_grants_to_nobody_has_no_empty_scope() -> None:
+    answer = deny(AccessRefused(Reason.PERMISSION_DENIED, "A sentence.", required={"any": []}))
+    assert challenge(answer) == NO_SCOPE
+
+
 @pytest.mark.parametrize("reason", sorted(Unavailable.reasons))
 def test_an_outage_says_when_to_come_back_and_blames_no_token(reason: Reason) -> None:
     answer = deny(Unavailable(reason, "A sentence.", retry_after=7))

@@ -310,9 +310,11 @@ class BrokenRefresh(FixedKeys):
 
 @pytest.mark.parametrize("keys", [Broken(), BrokenRefresh()], ids=["at once", "after a refresh"])
 async def test_a_defect_denies_and_does_not_come_out(keys: FixedKeys) -> None:
-    answer = await Checks(POLICY, keys).check_patiently(FULL)
+    known = check_request("GET", "/groups", headers=[("authorization", f"Bearer {GOOD}")], request_id="r-1")
+    answer = await Checks(POLICY, keys).check_patiently(known)
     assert (answer.allowed, answer.http_status, answer.is_error) == (False, 500, True)
     assert "user-1" not in answer.body
+    assert '"request_id": "r-1"' in answer.body, "by which the client's complaint finds its line in the log"
 
 
 # Anything at all.

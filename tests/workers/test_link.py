@@ -44,7 +44,7 @@ async def test_a_message_that_is_cut_off_is_none() -> None:
 
 @pytest.mark.parametrize("state", [
     KeyState("https://issuer.test", b'{"keys": []}', 12.5, 99.0, None),
-    KeyState("https://issuer.test", None, None, float("-inf"), None, 7.5),
+    KeyState("https://issuer.test", None, None, float("-inf"), None, 7.5, frozenset({"a", "b"})),
     KeyState("https://issuer.test", b"\xff\n\xc3\xa9\x00", 0.1 + 0.2, 99.0, None),
 ])  # fmt: skip
 async def test_the_state_of_keys_arrives_to_the_byte(state: KeyState) -> None:
