@@ -47,7 +47,7 @@ class _Claims(NamedTuple):
     permissions: frozenset[str]
     roles: frozenset[str]
     payload: Mapping[str, Any]
-    """The whole claims set, read-only; lists keep the token's order."""
+    """What the verifier read, lists in the token's order; of a remembered caller, what rules compare. Read-only."""
 
 
 class Claims(_Claims):

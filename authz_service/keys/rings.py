@@ -106,7 +106,7 @@ class KeyRings:
         self._ring(issuer).mark_used(kid)
 
     def vouches(self, issuer: str, key: VerificationKey, now: float) -> bool:
-        """See :meth:`KeyRing.vouches`; an issuer that has left has no keys."""
+        """See :meth:`.ServedKeys.vouches`; an issuer that has left has no keys."""
         ring = self._rings.get(issuer)
         return ring is not None and ring.vouches(key, now)
 

@@ -154,7 +154,7 @@ def _file_bytes(path: Path) -> bytes:
 
 
 def _check_ours(status: os.stat_result) -> None:
-    """A regular file, and nobody else could have written it."""
+    """A regular file, and not everybody could have written it; a group may, as Kubernetes' fsGroup does."""
     if not stat.S_ISREG(status.st_mode):
         raise ValueError("it is not a regular file")
     if status.st_uid != os.geteuid():

@@ -27,7 +27,7 @@ class HostList:
         self._suffixes = tuple(pattern[1:] for pattern in patterns or () if pattern.startswith("*"))
 
     def permits(self, host: str) -> bool:
-        """Whether this ``:authority``, with or without a port, is on the list; a malformed one never is."""
+        """Whether this ``:authority``, port or not, is on the list, if there is one; a malformed one is on none."""
         if self._any:
             return True
         if not host.isascii():  # lower-casing maps the Kelvin sign to "k"
