@@ -351,8 +351,8 @@ def _message(error: ErrorDetails) -> str:
     return f"{text[:1].lower()}{text[1:]}"
 
 
-_CREDENTIALS = re.compile(r"//[^/]*@")
-"""Of a URL that is refused for them; up to the last @, since what is wrong may be written in any way."""
+_CREDENTIALS = re.compile(r"//.*@")
+"""Of a URL that is refused; up to the last @, since what is wrong may be written in any way."""
 
 
 def _shown(value: object) -> str:

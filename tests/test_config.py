@@ -131,6 +131,11 @@ def test_credentials_in_a_url_are_refused_and_not_shown(credentials: str) -> Non
     assert "hunter2" not in problem
 
 
+def test_credentials_that_break_their_url_are_not_shown() -> None:
+    (problem,) = problems_of(AUTH_API_JWKS_URL="http://user:hun/ter2@auth.example.com/")
+    assert "ter2" not in problem
+
+
 def test_every_setting_is_described() -> None:
     assert all(field.description for field in Config.model_fields.values())
     assert len(set(NAMES)) == len(Config.model_fields)
