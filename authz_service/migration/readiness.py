@@ -12,7 +12,7 @@ from prometheus_client.core import Metric
 from authz_service.config import Config
 from authz_service.migration.compare import Result
 from authz_service.migration.figures import COMPARISONS, DISAGREEMENTS, DROPPED
-from authz_service.observability.figures import MAX_RULES
+from authz_service.observability.figures import most
 from authz_service.policy.loader import Policy
 
 ENOUGH = 1_000
@@ -59,13 +59,13 @@ def migration_status(config: Config, policy: Policy, families: Iterable[Metric])
 def comparison_status(families: Iterable[Metric], policy: Policy) -> dict[str, Any]:
     """What ``/status`` shows of the comparisons, rule by rule in the order of the policy; public rules have none.
 
-    Of a long policy the ``MAX_RULES`` that matter most.
+    Of a long policy those that matter most, see :func:`.figures.most`.
     """
     found = _Findings(families)
     rules = [_rule_status(rule.name, found) for rule in policy.routes.rules if not rule.public]
-    most = sorted(range(len(rules)), key=lambda n: _weight(rules[n]), reverse=True)[:MAX_RULES]
+    told = most(rules, _weight)
     return {
-        "rules": [rules[n] for n in sorted(most)], "rules_left_out": len(rules) - len(most),
+        "rules": told, "rules_left_out": len(rules) - len(told),
         "rules_ready": sum(rule["ready"] for rule in rules), "dropped": found.dropped, "ready_when": CRITERION,
     }  # fmt: skip
 

@@ -1,9 +1,9 @@
 """What the metrics say, for people: of one process or of all workers alike, since both are families of Prometheus."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 from prometheus_client.core import Metric
 
@@ -19,6 +19,7 @@ OUTCOMES = ("allowed", "denied", "would_deny")
 CACHE_FIGURES = (("entries", ""), ("bytes", ""), ("hits", "_total"), ("misses", "_total"), ("evictions", "_total"))
 
 Labels = Mapping[str, str]
+T = TypeVar("T")
 
 
 class Figures:
@@ -55,10 +56,7 @@ class Figures:
         hits: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for labels, count in self.samples("authz_decisions", "_total"):
             hits[labels["rule"]][_outcome(labels)] += int(count)
-        rules = policy.routes.rules
-        if len(rules) > MAX_RULES:
-            most = sorted(range(len(rules)), key=lambda n: _weight(hits[rules[n].name]), reverse=True)
-            rules = tuple(rules[n] for n in sorted(most[:MAX_RULES]))
+        rules = most(policy.routes.rules, lambda rule: _weight(hits[rule.name]))
         return [{**_described(rule), **_counted(hits[rule.name])} for rule in rules]
 
     def latency(self) -> dict[str, Any]:
@@ -73,6 +71,13 @@ class Figures:
         prefix = "authz_verified_token_cache_"
         figures = {name: self.value(prefix + name, suffix) for name, suffix in CACHE_FIGURES}
         return {name: int(value) for name, value in figures.items() if value is not None} or None
+
+
+def most(items: Sequence[T], weight: Callable[[T], tuple[int, ...]]) -> list[T]:
+    """At most ``MAX_RULES`` of them, those that weigh most, in their order."""
+    weights = [weight(item) for item in items]
+    heaviest = sorted(range(len(items)), key=weights.__getitem__, reverse=True)[:MAX_RULES]
+    return [items[n] for n in sorted(heaviest)]
 
 
 def _outcome(labels: Labels) -> str:
