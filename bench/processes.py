@@ -12,9 +12,9 @@ from typing import Self
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from authz_service.config import OWN_PREFIXES, SHARED_PREFIXES
 from bench.machine import cpu_seconds, on_core, rss_bytes
 from demo.ports import free_port
+from demo.stage import FOREIGN_PREFIXES
 
 PATIENCE_SECONDS = 30.0
 POLL_SECONDS = 0.02
@@ -135,4 +135,4 @@ def module(name: str, *arguments: str | Path | float) -> list[str]:
 
 def _clean(environ: Mapping[str, str]) -> dict[str, str]:
     """Less what the person's own environment says about an authorizer."""
-    return {name: value for name, value in environ.items() if not name.startswith((*OWN_PREFIXES, *SHARED_PREFIXES))}
+    return {name: value for name, value in environ.items() if not name.startswith(FOREIGN_PREFIXES)}

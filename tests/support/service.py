@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 from aiohttp import ClientSession
 
-from authz_service.config import OWN_PREFIXES, SHARED_PREFIXES, Address
+from authz_service.config import Address
+from demo.stage import FOREIGN_PREFIXES
 
 PATIENCE_SECONDS = 20.0
 POLL_SECONDS = 0.01
@@ -26,9 +27,6 @@ rules:
   - {name: health, match: {path: /healthz, methods: [GET]}, public: true}
   - {name: list-groups, match: {path: /api/chat/groups, methods: [GET]}, require: {permission: "groups:read"}}
 """
-
-FOREIGN_PREFIXES = (*OWN_PREFIXES, *SHARED_PREFIXES)
-"""What the person's own environment says about an authorizer is not meant for this one."""
 
 T = TypeVar("T")
 
