@@ -124,7 +124,7 @@ class HeaderDecoder:
             if field is None:
                 field = self._read_piece(piece)
                 _remember(self._fields, piece, field, REMEMBERED_FIELDS)
-            size += len(field[0]) + max(len(field[1]), len(piece)) + 32
+            size += max(len(field[0]) + len(field[1]), len(piece)) + 32
             fields.append(field)
         if size > MAX_HEADER_BYTES:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header list larger than allowed")

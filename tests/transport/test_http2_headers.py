@@ -267,6 +267,11 @@ def test_a_long_value_that_means_something_is_read() -> None:
     assert decoder.decode(encoder.encode(fields)) == fields
 
 
+def test_a_length_of_many_octets_is_not_added_up_here() -> None:
+    """A block full of them would take time that grows with its square."""
+    assert split_fields(b"\x00\x01a\x7f" + b"\x80" * 4 + b"\x00" + b"v" * 127) is None
+
+
 @pytest.mark.parametrize("left_out", [1, 30_000])
 def test_a_long_value_that_is_cut_off_is_an_error(left_out: int) -> None:
     decoder, encoder = decoder_without_table()

@@ -439,6 +439,17 @@ async def test_calls_that_are_refused_take_turns_like_others() -> None:
     await all_answered(pipes[0])
 
 
+async def test_message_of_a_call_that_waits_is_let_go() -> None:
+    service = Service()
+    peer = peer_of(service.check)
+    Pipe(peer)
+    peer.data_received(HELLO + Client().call(1, b"wait"))
+    (waiting,) = peer._connection.calls.values()
+    assert waiting.message == b""
+    peer.connection_lost(None)
+    await asyncio.sleep(0)
+
+
 async def test_reset_in_the_same_read_as_its_slow_call_is_no_news() -> None:
     """Where a coroutine is never awaited, Python says so among the lines of the log."""
     service = Service()
