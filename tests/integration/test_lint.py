@@ -63,6 +63,17 @@ def test_a_warning_ends_with_0_unless_strict(tmp_path: Path) -> None:
     assert (lint("--policy", path).returncode, lint("--policy", path, "--strict").returncode) == (0, 1)
 
 
+def test_an_enforced_rule_beside_an_open_default_is_warned_of(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(
+        "version: 1\ndefaults: {mode: shadow}\n"
+        "rules: [{name: admin, match: {path: /admin}, require: {role: admin}, mode: enforce}]\n", encoding="utf-8",
+    )  # fmt: skip
+    result = lint("--policy", path)
+    assert result.returncode == 0
+    assert "rules[0] (admin)" in result.stdout
+
+
 def test_the_same_as_json_for_scripts(tmp_path: Path) -> None:
     path = policy(tmp_path, MISSPELLED)
     (finding,) = json.loads(lint("--policy", path, "--json").stdout)["findings"]

@@ -158,3 +158,10 @@ async def test_a_real_issuer_is_found_followed_and_refused() -> None:
         id_provider.behave(Status(503))
         with pytest.raises(KeySetRefused, match="503"):
             await source.fetch(first.etag)
+
+
+async def test_what_is_asked_is_the_metadata_until_they_name_the_keys() -> None:
+    places = Places({KEYS: Fetched(b"{}", None, None)})
+    assert places.source.url == places.url
+    await places.source.fetch()
+    assert places.source.url == KEYS

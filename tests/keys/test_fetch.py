@@ -402,3 +402,9 @@ def test_the_scripted_issuer_writes_what_it_says() -> None:
     assert head(200, ("A", "b")) == b"HTTP/1.1 200 Whatever\r\nA: b\r\nConnection: close\r\n\r\n"
     assert half(b"1234")[1] == b"12"
     assert b"Content-Length: 4\r\n" in half(b"1234")[0]
+
+
+def test_a_key_in_the_query_of_a_plain_url_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    Fetcher("http://keys.example.com/jwks?key=s3cr3t", 1.0)
+    assert "http://keys.example.com/jwks is plain http" in caplog.text
+    assert "s3cr3t" not in caplog.text

@@ -278,5 +278,6 @@ async def test_who_does_not_wait_for_the_answer_is_counted_apart() -> None:
 
 
 def test_tokens_that_travel_in_the_open_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    AuthApi("http://auth.example.com/permissions", ISSUER, 1.0, Asked())
+    AuthApi("http://auth.example.com/permissions?key=s3cr3t", ISSUER, 1.0, Asked())
     assert "AUTH_API_PERMISSIONS_URL" in caplog.text
+    assert "s3cr3t" not in caplog.text
