@@ -65,7 +65,7 @@ class Connection:
         self.fault: ConnectionFault | None = None
         """Why the connection was ended by this side, if it was."""
         self._patience = Patience(now)
-        self._sender = Sender(self.calls, self._patience)
+        self._sender = Sender(self.calls)
         self._receiver = Receiver(self.calls, self._sender, self._patience)
         self._control = Control(self.calls, self._receiver, self._sender, self._patience)
         self._on = _frame_table(self._receiver, self._control)
@@ -92,11 +92,12 @@ class Connection:
         self._sender.out.clear()
         return output
 
-    def receive(self, data: bytes, now: float) -> Iterator[Call]:
-        """Read what arrived; gives each call as soon as it is whole.
+    def receive(self, data: bytes, now: float) -> Iterator[Call | None]:
+        """Read what arrived; gives each call that is to be answered as soon as it is whole.
 
-        To be exhausted before it is called again. Calls may be answered at once or later. However the bytes are cut,
-        the calls and the output are the same.
+        In between it gives None, so that whoever asks can stop to serve others: no frame is without it that made more
+        work than a usual call. To be exhausted before it is called again. Calls may be answered at once or later.
+        However the bytes are cut, the calls and the output are the same.
         """
         if self._phase is Phase.CLOSED:
             return
@@ -106,7 +107,7 @@ class Connection:
         except ConnectionFault as fault:
             self._fail(fault)
 
-    def _read(self, data: bytes) -> Iterator[Call]:  # noqa: C901 - one loop, for the reason below
+    def _read(self, data: bytes) -> Iterator[Call | None]:  # noqa: C901 - one loop, for the reason below
         """The hot loop; long because a call of a function costs a tenth of the whole.
 
         Its two shortcuts are for what nearly all frames are: HEADERS that were seen before, and DATA that is a whole
@@ -114,7 +115,7 @@ class Connection:
         """
         position = self._read_preface(data) if self._phase is Phase.PREFACE else 0
         end = len(data) if self._phase is not Phase.PREFACE else 0
-        calls, receiver, sender = self.calls, self._receiver, self._sender
+        calls, receiver, sender, patience = self.calls, self._receiver, self._sender, self._patience
         known_heads = receiver.headers.heads
         while end - position >= FRAME_HEADER_BYTES:
             length_high, length, frame_type, flags, stream_id = FRAME_HEADER.unpack_from(data, position)
@@ -150,9 +151,10 @@ class Connection:
             if ready is None:
                 ready = self._on_frame(frame_type, flags, stream_id & STREAM_ID_MASK, data[payload:position])
             if ready is not None:
-                yield ready
-                if sender.waiting_bytes > MAX_WAITING_BYTES:
-                    raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many answers wait for a window")
+                patience.calls += 1
+            yield ready
+            if sender.waiting_bytes > MAX_WAITING_BYTES:
+                raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many answers wait for a window")
         self._buffer = data[position:]
 
     def _read_preface(self, data: bytes) -> int:

@@ -3,7 +3,6 @@
 from struct import Struct
 
 from authz_service.transport.grpc_wire import MESSAGE_PREFIX, MESSAGE_PREFIX_BYTES, Refusal
-from authz_service.transport.http2_floods import Patience
 from authz_service.transport.http2_frames import (
     DATA,
     DEFAULT_WINDOW,
@@ -36,7 +35,7 @@ class Sender:
     :param calls: the connection's calls by stream; a call leaves it when its last frame does.
     """
 
-    def __init__(self, calls: dict[int, Call], patience: Patience) -> None:
+    def __init__(self, calls: dict[int, Call]) -> None:
         self.out: list[bytes] = []
         self.initial_window = DEFAULT_WINDOW
         """What the peer grants to each new stream."""
@@ -45,7 +44,6 @@ class Sender:
         self.ignored: dict[int, None] = {}
         """Streams that this side gave up, oldest first."""
         self._calls = calls
-        self._patience = patience
         self._window = DEFAULT_WINDOW
         self._table_announced = False
         self._waiting: dict[int, Call] = {}
@@ -73,7 +71,6 @@ class Sender:
         self.out.append(before + message + after)
         call.state = CLOSED
         del self._calls[stream_id]
-        self._patience.finished_calls += 1
 
     def refuse(self, call: Call, refusal: Refusal) -> None:
         """Answer with a status only; nothing happens if the stream was reset meanwhile."""
@@ -186,7 +183,6 @@ class Sender:
             return
         call.state = CLOSED
         del self._calls[call.stream_id]
-        self._patience.finished_calls += 1
 
     def _stop_waiting(self, call: Call) -> None:
         self.waiting_bytes -= len(call.unsent)

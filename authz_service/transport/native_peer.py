@@ -68,7 +68,7 @@ class Peer(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._connection = Connection(self._loop.time())
         self._tasks: set[asyncio.Task[None]] = set()
-        self._incoming: Iterator[Call] | None = None
+        self._incoming: Iterator[Call | None] | None = None
         """What was read and is not answered yet, because the peer does not read, or others have their turn."""
         self._unread = b""
         """What arrived behind it, before the transport took notice."""
@@ -122,7 +122,7 @@ class Peer(asyncio.Protocol):
         self._backlog.read(len(data), now)
         self._serve(self._connection.receive(data, now))
 
-    def _serve(self, incoming: Iterator[Call]) -> None:
+    def _serve(self, incoming: Iterator[Call | None]) -> None:
         """One turn. The other half of the hot loop, see :class:`Connection`."""
         connection = self._connection
         methods = self._methods.late if self._backlog.late else self._methods.usual
@@ -131,16 +131,17 @@ class Peer(asyncio.Protocol):
         started = timer()
         end = started + TURN_SECONDS
         for call in incoming:
-            head = call.head
-            try:
-                result = methods.get(head.path, _no_such_method)(call.message, head.traceparent)
-            except Exception as error:  # noqa: BLE001 - one bad call must not end the others
-                self._failed(call, error)
-            else:
-                if isinstance(result, bytes):
-                    answer(call, result)
+            if call is not None:
+                head = call.head
+                try:
+                    result = methods.get(head.path, _no_such_method)(call.message, head.traceparent)
+                except Exception as error:  # noqa: BLE001 - one bad call must not end the others
+                    self._failed(call, error)
                 else:
-                    self._answer_later(call, result)
+                    if isinstance(result, bytes):
+                        answer(call, result)
+                    else:
+                        self._answer_later(call, result)
             if len(output) >= TURN_PIECES or timer() >= end:
                 break
         else:

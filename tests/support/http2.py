@@ -101,7 +101,7 @@ class Client:
 
     def send(self, *pieces: bytes) -> list[Frame]:
         """Send bytes; returns the frames that came back."""
-        for call in self.connection.receive(b"".join(pieces), self.now):
+        for call in filter(None, self.connection.receive(b"".join(pieces), self.now)):
             if self._answer is None:
                 self.waiting.append(call)
             else:

@@ -128,6 +128,27 @@ def test_busy_client_that_resets_now_and_then_is_welcome() -> None:
     assert not client.connection.finished
 
 
+def test_calls_that_are_reset_while_they_wait_for_their_answer_are_welcome() -> None:
+    """As Envoy resets them when its own clients go away, be it all of them."""
+    client = Client(answer=None)
+    for stream_id in range(1, 6 * BUDGET, 2):
+        client.send(client.call(stream_id), reset(stream_id))
+    assert not client.connection.finished
+    assert client.connection.calls == {}
+
+
+def test_requests_that_nobody_is_asked_about_earn_nothing() -> None:
+    client = Client()
+    no_call = [(b":method", b"GET"), *CALL_HEADERS[1:]]
+    frames: list[Frame] = []
+    for stream_id in range(1, 4 * BUDGET, 2):
+        request = client.headers(stream_id, h2.END_HEADERS | h2.END_STREAM, no_call)
+        frames = client.send(request, window_update(0, 100))
+        if client.connection.finished:
+            break
+    assert client.goaway(frames) is ErrorCode.ENHANCE_YOUR_CALM
+
+
 def test_header_bomb_of_references_is_refused() -> None:
     """One field of 4,000 octets, then its index a thousand times: RFC 7541 section 7.3."""
     client = Client()

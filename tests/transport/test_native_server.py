@@ -26,7 +26,7 @@ from authz_service.transport import http2_frames as frame_types
 from authz_service.transport import native_peer, native_server
 from authz_service.transport.backlog import BURST_SECONDS, LULL_SECONDS, Lateness
 from authz_service.transport.check_service import METHOD
-from authz_service.transport.grpc_wire import UNKNOWN_METHOD, CallRefused
+from authz_service.transport.grpc_wire import MESSAGE_PREFIX, UNKNOWN_METHOD, CallRefused
 from authz_service.transport.http2 import HANDSHAKE_SECONDS
 from authz_service.transport.native_server import SERVICE, NativeServer
 from tests.support.certificates import Authority
@@ -437,6 +437,36 @@ async def test_calls_that_are_refused_take_turns_like_others() -> None:
     calm.data_received(HELLO + Client().call(1))
     assert 0 < asked.index("calm") <= native_peer.TURN_PIECES
     await all_answered(pipes[0])
+
+
+def gets(client: Client, turn: int) -> bytes:
+    fields = [(b":method", b"GET"), *CALL_HEADERS[1:]]
+    return client.headers(2 * turn + 1, frame_types.END_HEADERS | frame_types.END_STREAM, fields)
+
+
+def compressed_messages(client: Client, turn: int) -> bytes:
+    return client.headers(2 * turn + 1) + data(2 * turn + 1, MESSAGE_PREFIX.pack(1, 0))
+
+
+def pings(_client: Client, turn: int) -> bytes:
+    return frame_types.frame(frame_types.PING, 0, 0, b"%08d" % turn)
+
+
+FLOODS_OF_NO_CALLS = {"GET": gets, "compressed messages": compressed_messages, "PING": pings}
+
+
+@pytest.mark.parametrize("flood", FLOODS_OF_NO_CALLS.values(), ids=FLOODS_OF_NO_CALLS)
+async def test_what_is_no_call_takes_turns_like_calls(flood: Callable[[Client, int], bytes]) -> None:
+    flooded, calm = peer_of(lambda *_: b"ok"), peer_of(lambda *_: b"ok")
+    pipes = Pipe(flooded), Pipe(calm)
+    client = Client()
+    frames = 3 * native_peer.TURN_PIECES
+    flooded.data_received(HELLO + b"".join(flood(client, turn) for turn in range(frames)))
+    assert not pipes[0].reading, "there is more"
+    calm.data_received(HELLO + Client().call(1))
+    assert b"grpc-status" in pipes[1].unread
+    await all_answered(pipes[0])
+    assert frames <= len(read_frames(bytes(pipes[0].unread))) <= 3 * frames
 
 
 async def test_message_of_a_call_that_waits_is_let_go() -> None:

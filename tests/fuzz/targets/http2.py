@@ -92,7 +92,7 @@ def converse(pieces: Iterable[bytes]) -> Heard:
     waiting: list[Call] = []
     output = b""
     for piece in pieces:
-        for call in connection.receive(piece, 0.0):
+        for call in filter(None, connection.receive(piece, 0.0)):
             heard.append((call.stream_id, call.head.path, call.message))
             answer(connection, call, waiting)
         output += connection.take_output()
