@@ -13,7 +13,12 @@ from authz_service.ways import Way
 
 METHOD = "/envoy.service.auth.v3.Authorization/Check"
 
-OVERLOADED = deny(Unavailable(Reason.OVERLOADED, "There are more requests than can be decided in time."))
+MAX_WAITING_BYTES = 32 * 1024 * 1024
+"""Of requests that wait for a key or for the Auth-API. Envoy lets a client send 60 KiB of headers, and a thousand calls
+may wait on each connection: more than a pod has memory."""
+
+_TOO_MUCH = Unavailable(Reason.OVERLOADED, "There are more requests than can be decided in time.")
+OVERLOADED = deny(_TOO_MUCH)
 OVERLOADED_ANSWER = write_check_response(OVERLOADED)
 
 log = logging.getLogger(__name__)
@@ -53,6 +58,7 @@ class CheckService:
         self._witnesses = tuple(witnesses)
         self._witnesses_of_denials = (*self._witnesses, *denial_witnesses)
         self._trace = trace
+        self._waiting_bytes = 0
 
     @property
     def traces(self) -> bool:
@@ -73,7 +79,7 @@ class CheckService:
             try:
                 decision = self._authorizer.authorize(request)
             except NoVerdictYet as question:
-                return self._check_again(request, question, started, traceparent)
+                return self._check_again(request, len(message), question, started, traceparent)
         except Refused as refused:
             decision = deny(refused)
         except Exception:  # noqa: BLE001 - see _defect
@@ -86,12 +92,17 @@ class CheckService:
         return OVERLOADED_ANSWER
 
     async def _check_again(
-        self, request: HttpRequest, question: NoVerdictYet, started: float, traceparent: bytes
+        self, request: HttpRequest, size: int, question: NoVerdictYet, started: float, traceparent: bytes
     ) -> bytes:
+        if self._waiting_bytes + size > MAX_WAITING_BYTES:
+            return self._answer(request, deny(_TOO_MUCH, request_id=request.request_id), started, traceparent)
+        self._waiting_bytes += size
         try:
             decision = await self._way.decide(request, question)
         except Exception:  # noqa: BLE001 - see _defect
             decision = self._defect(request)
+        finally:
+            self._waiting_bytes -= size
         return self._answer(request, decision, started, traceparent)
 
     def _answer(self, request: HttpRequest | None, decision: Decision, started: float, traceparent: bytes) -> bytes:

@@ -1,11 +1,13 @@
 """Whoever wants to know of decisions is told of each one, and has no say in it."""
 
+import asyncio
 import gc
 
 import pytest
 
 from authz_service.errors import Reason
 from authz_service.model import Decision, HttpRequest
+from authz_service.transport import check_service
 from tests.support.check_level import Checks
 from tests.support.check_requests import check_request
 from tests.support.tokens import ISSUER, token
@@ -104,6 +106,31 @@ async def test_each_check_that_comes_in_a_trace_is_told_of() -> None:
         (TRACEPARENT, Reason.PUBLIC), (TRACEPARENT, Reason.TOKEN_MALFORMED), (TRACEPARENT, Reason.KEY_NOT_FOUND),
         (TRACEPARENT, Reason.REQUEST_MALFORMED),
     ]  # fmt: skip
+
+
+async def test_requests_that_wait_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = Checks(POLICY)
+    unknown = bearer(token("elsewhere"))
+    monkeypatch.setattr(check_service, "MAX_WAITING_BYTES", 3 * len(unknown))
+    released = asyncio.Event()
+
+    async def refresh(_issuer: str, _kid: str) -> None:
+        await released.wait()
+
+    monkeypatch.setattr(checks.keys, "refresh_for_unknown_kid", refresh)
+    asked = [asyncio.create_task(checks.check_patiently(unknown)) for _ in range(4)]
+    await asyncio.sleep(0)
+    asked[0].cancel()
+    await asyncio.sleep(0)
+    asked.append(asyncio.create_task(checks.check_patiently(unknown)))  # there is room again
+    assert checks.check(bearer(token())).allowed, "what need not wait is decided"
+    await asyncio.sleep(0)
+    released.set()
+    answers = await asyncio.gather(*asked[1:])
+    assert [answer.metadata["reason"] for answer in answers] == [
+        "key_not_found", "key_not_found", "overloaded", "key_not_found",
+    ]  # fmt: skip
+    assert answers[2].http_status == 503
 
 
 def test_a_trace_that_breaks_changes_no_answer(caplog: pytest.LogCaptureFixture) -> None:
