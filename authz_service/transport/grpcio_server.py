@@ -1,11 +1,15 @@
 """The gRPC server on ``grpc.aio``: Check, ``grpc.health.v1`` and, on demand, server reflection."""
 
+import os
+from errno import EADDRINUSE
+
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from authz_service.config import Address
 from authz_service.errors import ConfigurationError
 from authz_service.transport.check_service import METHOD, CheckService
+from authz_service.transport.listening import is_served
 
 SERVICE = METHOD.strip("/").rpartition("/")[0]
 
@@ -68,6 +72,8 @@ def _traceparent(context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
 
 
 def _bind(server: grpc.aio.Server, address: Address) -> Address:
+    if is_served(address):  # the library would take it over, and the other server would never know
+        raise ConfigurationError([f"AUTHZ_LISTEN: cannot listen on {address}: {os.strerror(EADDRINUSE)}"])
     target = f"unix:{address.path}" if address.path else str(address)
     try:
         port = server.add_insecure_port(target)

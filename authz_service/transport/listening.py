@@ -28,6 +28,21 @@ def unlink(address: Address) -> None:
             Path(address.path).unlink()
 
 
+def is_served(address: Address) -> bool:
+    """Whether a server answers at this Unix socket, or hangs there."""
+    if not (address.path and Path(address.path).is_socket()):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(0)  # one that hangs, with more clients than it accepts, would have us wait for ever
+        try:
+            probe.connect(address.path)
+        except ConnectionRefusedError:
+            return False
+        except OSError:  # it hangs, or is not ours to ask
+            pass
+    return True
+
+
 def _listen(address: Address) -> socket.socket:
     try:
         return _listen_unix(address) if address.path else _listen_tcp(address)
@@ -47,25 +62,11 @@ def _listen_tcp(address: Address) -> socket.socket:
 def _listen_unix(address: Address) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if _is_abandoned(address.path):
-            unlink(address)
+        if Path(address.path).is_socket() and not is_served(address):
+            unlink(address)  # a server that is gone left it behind
         sock.bind(address.path)
         sock.listen(BACKLOG)
     except OSError:
         sock.close()
         raise
     return sock
-
-
-def _is_abandoned(path: str) -> bool:
-    """Whether a server that is gone left this socket behind."""
-    if not Path(path).is_socket():
-        return False
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(0)  # one that hangs, with more clients than it accepts, would have us wait for ever
-        with suppress(BlockingIOError):
-            try:
-                probe.connect(path)
-            except ConnectionRefusedError:
-                return True
-    return False

@@ -65,11 +65,12 @@ class NativeServer:
     async def stop(self, grace_seconds: float) -> None:
         """Finish the calls under way, take no new ones."""
         self._health.serving = False
+        for address, _ in self._listening:
+            unlink(address)  # first: closed, it would look abandoned, and a successor's be removed in its place
         for server in self._servers:
             server.close()
-        for address, sock in self._listening:
+        for _, sock in self._listening:
             sock.close()
-            unlink(address)
         await self._drain(grace_seconds)
         for peer in tuple(self._peers):
             peer.abort()

@@ -8,7 +8,11 @@ import pytest
 
 from authz_service.config import Address
 from authz_service.errors import ConfigurationError
-from authz_service.transport.listening import listen
+from authz_service.transport.grpcio_server import GrpcioServer
+from authz_service.transport.listening import is_served, listen
+from tests.support.check_level import Checks
+
+POLICY = "{version: 1, rules: [{name: all, match: {path: /}, public: true}]}"
 
 
 def refusal(address: Address) -> str:
@@ -46,6 +50,16 @@ def test_a_reason_that_is_not_the_systems_own(tmp_path: Path) -> None:
 
 def test_a_name_that_can_be_none() -> None:
     assert refusal(Address(host="a..b", port=9191)).startswith("AUTHZ_LISTEN: cannot listen on a..b:9191: ")
+
+
+async def test_the_grpc_library_takes_no_socket_over(tmp_path: Path) -> None:
+    address = Address(path=f"{tmp_path}/authz.sock")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+        other.bind(address.path)
+        other.listen()
+        with pytest.raises(ConfigurationError, match=f"cannot listen on {address}: Address already in use"):
+            GrpcioServer(Checks(POLICY).service, (address,))
+        assert is_served(address)
 
 
 def test_a_socket_of_a_server_that_hangs_is_taken(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from authz_service.transport.backlog import BURST_SECONDS, LULL_SECONDS, Latenes
 from authz_service.transport.check_service import METHOD
 from authz_service.transport.grpc_wire import MESSAGE_PREFIX, UNKNOWN_METHOD, CallRefused
 from authz_service.transport.http2 import HANDSHAKE_SECONDS
+from authz_service.transport.listening import is_served
 from authz_service.transport.native_server import SERVICE, NativeServer
 from tests.support.certificates import Authority
 from tests.support.http2 import CALL_HEADERS, HELLO, Client, Frame, data, message, read_frames, settings, window_update
@@ -243,6 +244,18 @@ async def test_socket_is_removed_at_the_end(tmp_path: Path) -> None:
     async with running(Service(), Address(path=str(path))):
         assert path.is_socket()
     assert not path.exists()
+
+
+async def test_socket_is_removed_before_it_looks_abandoned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A successor that found it so would put its own there, which would be removed."""
+    served: list[bool] = []
+
+    def unlink(address: Address) -> None:
+        served.append(is_served(address))
+
+    async with running(Service(), Address(path=f"{tmp_path}/authz.sock")):
+        monkeypatch.setattr(native_server, "unlink", unlink)
+    assert served == [True]
 
 
 async def test_socket_that_a_dead_server_left_behind_is_replaced(tmp_path: Path) -> None:
