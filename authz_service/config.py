@@ -4,13 +4,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from importlib.util import find_spec
-from ipaddress import AddressValueError, IPv6Address
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails
 
+from authz_service.address import Address
 from authz_service.errors import ConfigurationError
 from authz_service.http_url import check_http_url, well_known
 
@@ -46,53 +46,6 @@ KUBERNETES_SERVICE_LINK = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_POR
 """A Kubernetes Service called ``authz`` puts ``AUTHZ_SERVICE_HOST`` and its like into each pod; they are not ours."""
 
 
-class Address(NamedTuple):
-    """Where a server listens: a TCP host and port, or a Unix socket path."""
-
-    host: str = ""
-    port: int = 0
-    path: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """``127.0.0.1:9191``, ``[::1]:9191`` or ``unix:///run/authz.sock``; :raises ValueError: for anything else."""
-        if "," in text:  # not in a path either: in a list it would end the address
-            raise ValueError("must be one address only, without a comma")
-        if text.startswith("unix://"):
-            path = text.removeprefix("unix://")
-            if not path.startswith("/") or path != path.rstrip():
-                raise ValueError("a Unix socket is written unix:///absolute/path, without a space at its end")
-            return cls(path=path)
-        host, colon, port = text.rpartition(":")
-        if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:  # noqa: PLR2004
-            raise ValueError("must be host:port or unix:///path")
-        return cls(host=_host(host), port=int(port))
-
-    def __str__(self) -> str:
-        if self.path:
-            return f"unix://{self.path}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def _host(text: str) -> str:
-    """``localhost`` as it is, ``[::1]`` without its brackets; :raises ValueError: for what no server can listen on."""
-    if any(map(str.isspace, text)):
-        raise ValueError("must be host:port or unix:///path, without spaces")
-    if not set(text) & set("[]:"):
-        return text
-    if not (text.startswith("[") and text.endswith("]") and _is_ipv6(text[1:-1])):
-        raise ValueError("an IPv6 address is written in brackets: [::1]:port")
-    return text[1:-1]
-
-
-def _is_ipv6(text: str) -> bool:
-    try:
-        IPv6Address(text)
-    except AddressValueError:
-        return False
-    return True
-
-
 def _not_blank(value: object) -> object:
     if isinstance(value, str) and not value.strip():
         raise ValueError("is empty; give a value, or leave the variable unset for its default")
@@ -118,20 +71,16 @@ def _addresses(value: object) -> object:
 
 
 def _each_once(addresses: tuple[Address, ...]) -> tuple[Address, ...]:
-    twice = next((address for address in addresses if _is_one_place(address) and addresses.count(address) > 1), None)
+    twice = next((address for address in addresses if address.is_one_place and addresses.count(address) > 1), None)
     if twice:
         raise ValueError(f"names {twice} more than once; each address can be listened on once")
     return addresses
 
 
 def _not_envoys(address: Address, others: ValidationInfo) -> Address:
-    if _is_one_place(address) and address in others.data.get("listen", ()):  # absent where it has a mistake itself
+    if address.is_one_place and address in others.data.get("listen", ()):  # absent where it has a mistake itself
         raise ValueError("is in AUTHZ_LISTEN as well; the admin port needs an address of its own")
     return address
-
-
-def _is_one_place(address: Address) -> bool:
-    return bool(address.path or address.port)  # port 0 is another one each time
 
 
 def _installed_if_on(value: str) -> str:

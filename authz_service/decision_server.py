@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
+from authz_service.address import Address
 from authz_service.caller import Caller
-from authz_service.config import Address, Config
+from authz_service.config import Config
 from authz_service.errors import ConfigurationError
 from authz_service.issuers import trusted_issuers
 from authz_service.keys.rings import KeyRings

@@ -11,7 +11,7 @@ import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from authz_service._pb.external_auth_pb2 import CheckResponse
-from authz_service.config import Address
+from authz_service.address import Address
 from authz_service.transport.check_service import METHOD
 from authz_service.transport.native_server import NativeServer
 

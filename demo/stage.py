@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from authz_service.config import OWN_PREFIXES, SHARED_PREFIXES, Address
+from authz_service.address import Address
+from authz_service.config import OWN_PREFIXES, SHARED_PREFIXES
 from demo.auth_api import Issuer, auth_api
 from demo.chat_api import ChatApi
 from demo.children import Child, DemoFailed

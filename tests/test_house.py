@@ -11,7 +11,7 @@ import authz_service
 ROOT = Path(authz_service.__file__).parent
 
 FLOORS = (
-    ("alphabet", "errors", "finding", "http_url", "__init__"),
+    ("address", "alphabet", "errors", "finding", "http_url", "__init__"),
     ("model",),
     ("token", "policy", "response"),
     ("config", "http_library"),
@@ -31,7 +31,10 @@ FLOORS = (
 )
 """From the ground up. Rooms of one floor do not know each other."""
 
-CORE = ("alphabet", "errors", "finding", "http_url", "model", "token", "policy", "response", "caller", "authorizer")
+CORE = (
+    "address", "alphabet", "errors", "finding", "http_url", "model", "token", "policy", "response", "caller",
+    "authorizer",
+)  # fmt: skip
 IO = frozenset({
     "aiohttp", "asyncio", "grpc", "os", "pathlib", "prometheus_client", "random", "signal", "socket", "ssl",
     "subprocess", "threading", "time", "urllib.request", "uvloop",

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import uvloop
 
-from authz_service.config import Address
+from authz_service.address import Address
 from authz_service.transport.check_service import METHOD
 from authz_service.transport.native_server import NativeServer
 from tests.support.certificates import Authority

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from authz_service.config import Address
+from authz_service.address import Address
 from authz_service.errors import ConfigurationError
 from authz_service.policy.loader import Policy
 from authz_service.policy_file import PolicyFile

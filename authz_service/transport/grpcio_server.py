@@ -6,7 +6,7 @@ from errno import EADDRINUSE
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from authz_service.config import Address
+from authz_service.address import Address
 from authz_service.errors import ConfigurationError
 from authz_service.transport.check_service import METHOD, CheckService
 from authz_service.transport.listening import is_served

@@ -4,7 +4,7 @@ import socket
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from authz_service.config import Address
+from authz_service.address import Address
 from authz_service.errors import ConfigurationError
 
 BACKLOG = 1_024

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import ssl
 
-from authz_service.config import Address
+from authz_service.address import Address
 from authz_service.transport.backlog import Lateness
 from authz_service.transport.check_service import METHOD
 from authz_service.transport.health import HEALTH_CHECK, Health

@@ -2,7 +2,7 @@
 
 from pathlib import PurePosixPath
 
-from authz_service.config import Address
+from authz_service.address import Address
 from authz_service.errors import ConfigurationError
 
 MAX_WORKERS = 64
@@ -26,7 +26,7 @@ def endpoints(listen: tuple[Address, ...], workers: int) -> tuple[Address, ...]:
 def _problem(addresses: tuple[Address, ...], workers: int) -> str:
     if len(addresses) != workers:
         return f"{len(addresses)} addresses for --workers {workers}; list {workers}, or one to count up from"
-    if any(not address.path and address.port == 0 for address in addresses):
+    if not all(address.is_one_place for address in addresses):
         return "port 0 would be another one after each restart of a worker; choose one"
     if len(set(addresses)) != workers:
         return "each worker needs an address of its own"

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
-from authz_service.config import Address
+from authz_service.address import Address
 from authz_service.observability.denials import latest
 from authz_service.workers.link import Link, Message
 

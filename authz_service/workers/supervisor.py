@@ -11,7 +11,8 @@ from typing import Any
 
 import uvloop
 
-from authz_service.config import Address, Config
+from authz_service.address import Address
+from authz_service.config import Config
 from authz_service.decision_server import DRAIN_GRACE_SECONDS, DRAIN_NOTICE_SECONDS, on_signals
 from authz_service.errors import ConfigurationError
 from authz_service.issuers import trusted_issuers

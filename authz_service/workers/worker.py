@@ -13,7 +13,8 @@ from typing import Any
 
 import uvloop
 
-from authz_service.config import Address, Config, load_config
+from authz_service.address import Address
+from authz_service.config import Config, load_config
 from authz_service.decision_server import DecisionServer, drain, on_signals
 from authz_service.errors import ConfigurationError
 from authz_service.observability.logs import configure_logging

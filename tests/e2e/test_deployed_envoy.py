@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
-from authz_service.config import Address
+from authz_service.address import Address
 from demo.envoy_bootstrap import ENVOY, load, with_endpoints
 from tests.support.deployed_envoy import envoy_container, pre_stop
 from tests.support.envoy import RunningEnvoy, run_envoy

@@ -11,7 +11,7 @@ import grpc
 import pytest
 from aiohttp import web
 
-from authz_service.config import Address
+from authz_service.address import Address
 from demo.envoy_bootstrap import Bootstrap, load, with_endpoints
 from tests.support.envoy import RunningEnvoy, run_envoy
 from tests.support.envoy_types import envoy_type

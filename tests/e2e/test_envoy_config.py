@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from authz_service.config import Address, load_config
+from authz_service.address import Address
+from authz_service.config import load_config
 from authz_service.keys.jwks import HOLD_SECONDS
 from demo.envoy_bootstrap import ENVOY, ENVOY_YAML, Bootstrap, load, with_endpoints
 from tests.support.envoy_types import typed

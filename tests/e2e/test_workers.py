@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import ClientSession
 
-from authz_service.config import Address
+from authz_service.address import Address
 from demo.auth_api import Issuer, auth_api
 from demo.chat_api import ChatApi
 from demo.envoy_bootstrap import load, with_endpoints

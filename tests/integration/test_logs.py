@@ -12,7 +12,7 @@ import grpc
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from authz_service.config import Address
+from authz_service.address import Address
 from authz_service.errors import Reason
 from authz_service.keys.jwk import DocumentFault
 from authz_service.keys.source import FetchFailure

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from authz_service.config import Address, Config, load_config
+from authz_service.address import Address
+from authz_service.config import Config, load_config
 from authz_service.decision_server import DRAIN_GRACE_SECONDS, DRAIN_NOTICE_SECONDS
 from demo.envoy_bootstrap import load
 from tests.support.manifests import Manifests, Object, Pod, each_overlay, manifests, needs_kubectl, quantity

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 import pytest_asyncio
 
-from authz_service.config import Address
+from authz_service.address import Address
 from authz_service.observability.admin import AdminServer
 from tests.support.chromium import CHROMIUM, Browser, Tab, browser
 from tests.support.status import ISSUER, NOW, comparison, denial, issuer, rule, status

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, UnixConnector
 
-from authz_service.config import Address
+from authz_service.address import Address
 from authz_service.errors import ConfigurationError
 from authz_service.observability.admin import MAX_CONNECTIONS, AdminServer
 

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from copy import deepcopy
 from typing import Any
 
-from authz_service.config import Address
+from authz_service.address import Address
 from demo.auth_api import Issuer, auth_api
 from demo.envoy_bootstrap import Bootstrap, load, with_endpoints
 from tests.support.envoy import RunningEnvoy, run_envoy

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from aiohttp import ClientSession
 
-from authz_service.config import Address
+from authz_service.address import Address
 from demo.stage import FOREIGN_PREFIXES
 
 PATIENCE_SECONDS = 20.0

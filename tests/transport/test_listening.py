@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from authz_service.config import Address
+from authz_service.address import Address
 from authz_service.errors import ConfigurationError
 from authz_service.transport.grpcio_server import GrpcioServer
 from authz_service.transport.listening import is_served, listen

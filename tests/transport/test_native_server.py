@@ -20,7 +20,7 @@ import pytest
 import uvloop
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from authz_service.config import Address
+from authz_service.address import Address
 from authz_service.errors import ConfigurationError
 from authz_service.transport import http2_frames as frame_types
 from authz_service.transport import native_peer, native_server

@@ -8,7 +8,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from authz_service.config import Address
+from authz_service.address import Address
 from authz_service.errors import Reason, Unavailable
 from authz_service.token.jws import VerificationKey
 from authz_service.transport.check_service import METHOD, CheckService

@@ -2,7 +2,7 @@
 
 import pytest
 
-from authz_service.config import Address
+from authz_service.address import Address
 from authz_service.errors import ConfigurationError
 from authz_service.workers.endpoints import MAX_WORKERS, endpoints
 

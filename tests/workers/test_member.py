@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from authz_service.config import Address
+from authz_service.address import Address
 from authz_service.workers.link import Link, Message
 from authz_service.workers.member import (
     LONGEST_DELAY_SECONDS,

@@ -1,0 +1,56 @@
+"""Addresses as people configure them: where a server listens."""
+
+from ipaddress import AddressValueError, IPv6Address
+from typing import NamedTuple, Self
+
+
+class Address(NamedTuple):
+    """Where a server listens: a TCP host and port, or a Unix socket path."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """``127.0.0.1:9191``, ``[::1]:9191`` or ``unix:///run/authz.sock``; :raises ValueError: for anything else."""
+        if "," in text:  # not in a path either: in a list it would end the address
+            raise ValueError("must be one address only, without a comma")
+        if text.startswith("unix://"):
+            path = text.removeprefix("unix://")
+            if not path.startswith("/") or path != path.rstrip():
+                raise ValueError("a Unix socket is written unix:///absolute/path, without a space at its end")
+            return cls(path=path)
+        host, colon, port = text.rpartition(":")
+        if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:  # noqa: PLR2004
+            raise ValueError("must be host:port or unix:///path")
+        return cls(host=_host(host), port=int(port))
+
+    @property
+    def is_one_place(self) -> bool:
+        """Whether it names the same place each time it is listened on; port 0 is another one each time."""
+        return bool(self.path or self.port)
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix://{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _host(text: str) -> str:
+    """``localhost`` as it is, ``[::1]`` without its brackets; :raises ValueError: for what no server can listen on."""
+    if any(map(str.isspace, text)):
+        raise ValueError("must be host:port or unix:///path, without spaces")
+    if not set(text) & set("[]:"):
+        return text
+    if not (text.startswith("[") and text.endswith("]") and _is_ipv6(text[1:-1])):
+        raise ValueError("an IPv6 address is written in brackets: [::1]:port")
+    return text[1:-1]
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except AddressValueError:
+        return False
+    return True

@@ -1,0 +1,42 @@
+"""An address is read as it is meant, or refused with what would be right."""
+
+import pytest
+
+from authz_service.address import Address
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:9191", "[::1]:9191", "unix:///run/a.sock", "localhost:0"])
+def test_an_address_reads_back_as_it_was_written(text: str) -> None:
+    assert str(Address.parse(text)) == text
+
+
+@pytest.mark.parametrize("text", [
+    "127.0.0.1:9902,127.0.0.1:9903", "a,b:1", "unix:///run/a.sock,unix:///run/b.sock",
+])  # fmt: skip
+def test_a_list_is_not_an_address(text: str) -> None:
+    with pytest.raises(ValueError, match="must be one address only, without a comma"):
+        Address.parse(text)
+
+
+@pytest.mark.parametrize("text", [" 127.0.0.1:9191", "127.0.0.1 :9191", "127.0.0.1:1 127.0.0.1:2", "a\tb:1", "a\n:1"])
+def test_a_host_has_no_spaces(text: str) -> None:
+    with pytest.raises(ValueError, match="must be host:port or unix:///path, without spaces"):
+        Address.parse(text)
+
+
+def test_a_unix_path_may_have_a_space_in_it_but_not_at_its_end() -> None:
+    assert Address.parse("unix:///run/a b.sock").path == "/run/a b.sock"
+    with pytest.raises(ValueError, match="without a space at its end"):
+        Address.parse("unix:///run/a.sock\n")
+
+
+@pytest.mark.parametrize("text", ["::1:9191", "127.0.0.1:9191:9192", "[::1:9191", "::1]:9191", "[]:1", "[localhost]:1"])
+def test_an_ipv6_address_stands_in_brackets_and_nothing_else_does(text: str) -> None:
+    with pytest.raises(ValueError, match=r"an IPv6 address is written in brackets: \[::1\]:port"):
+        Address.parse(text)
+
+
+def test_port_0_is_no_place_yet() -> None:
+    assert not Address.parse("127.0.0.1:0").is_one_place
+    assert Address.parse("127.0.0.1:1").is_one_place
+    assert Address.parse("unix:///run/a.sock").is_one_place
