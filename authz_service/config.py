@@ -27,6 +27,8 @@ SIMILAR = 0.75
 """The ratio of difflib for a name worth a question; below it, what is found shares little but its prefix."""
 
 MEANT = {
+    "AUTHZ_ADMIN_PORT": "AUTHZ_ADMIN_LISTEN",
+    "AUTHZ_PORT": "AUTHZ_LISTEN",
     "AUTHZ_WORKERS": "serve --workers N",
     "JWKS_URL": "AUTH_API_JWKS_URL",
     "JWT_ISSUER": "AUTH_API_ISSUER",
@@ -42,8 +44,16 @@ WHAT_WOULD_BE_RIGHT = {
 }
 """Where pydantic says how it failed, by its type of error."""
 
-KUBERNETES_SERVICE_LINK = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT(_\d+_(TCP|UDP|SCTP)\w*)?$")
-"""A Kubernetes Service called ``authz`` puts ``AUTHZ_SERVICE_HOST`` and its like into each pod; they are not ours."""
+KUBERNETES_SERVICE_LINK = re.compile(
+    r"""\w+ (
+        _SERVICE_HOST = {address}
+      | _SERVICE_PORT (_\w+)? = [0-9]+
+      | _PORT (_[0-9]+_{protocol})? = (tcp|udp|sctp)://\[?{address}]?:[0-9]+
+      | _PORT_[0-9]+_{protocol} (_PROTO = (tcp|udp|sctp) | _PORT = [0-9]+ | _ADDR = {address})
+    )""".format(address="[0-9a-f:.]+", protocol="(TCP|UDP|SCTP)"), re.ASCII | re.VERBOSE,
+)  # fmt: skip
+"""``NAME=value`` of what a Kubernetes Service called ``authz`` puts into each pod: ``AUTHZ_SERVICE_HOST=10.0.0.11`` and
+its like are not ours. ``AUTHZ_LISTEN_PORT=9191`` is somebody's mistake: Kubernetes would say ``tcp://10.0.0.11:9191``."""
 
 
 def _not_blank(value: object) -> object:
@@ -269,9 +279,9 @@ def load_config(environ: Mapping[str, str]) -> Config:
     return config
 
 
-def _unknown_names(environ: Iterable[str]) -> Iterator[str]:
+def _unknown_names(environ: Mapping[str, str]) -> Iterator[str]:
     for name in sorted(environ):
-        if name in NAMES or KUBERNETES_SERVICE_LINK.search(name):
+        if name in NAMES or KUBERNETES_SERVICE_LINK.fullmatch(f"{name}={environ[name]}"):
             continue
         if name.startswith(OWN_PREFIXES):
             meant = MEANT.get(name) or _closest(name, SIMILAR)

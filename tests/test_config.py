@@ -35,7 +35,6 @@ class TestDefaults:
 
     def test_foreign_variables_are_not_ours_to_judge(self) -> None:
         load_config({"PATH": "/bin", "AUTH_API_TOKEN": "x"})
-        load_config({"AUTHZ_SERVICE_HOST": "10.0.0.1", "AUTHZ_PORT_9191_TCP": "x"})
 
     def test_nothing_can_be_changed_later(self) -> None:
         with pytest.raises(ValueError, match="frozen"):
@@ -123,6 +122,42 @@ def test_an_unknown_name_is_answered_with_the_nearest_known_one() -> None:
 @pytest.mark.parametrize("name", ["AUTHZ_X", "JWKS_X", "JWT_X"])
 def test_every_prefix_of_ours_is_watched(name: str) -> None:
     assert problems_of(**{name: "1"})[0].startswith(f"{name}: no such setting")
+
+
+def service_link(ip: str, protocol: str = "tcp", *, prefix: str = "AUTHZ") -> dict[str, str]:
+    """What kubelet puts into each pod for a Service with one port, called ``grpc``."""
+    url = f"{protocol}://[{ip}]:9191" if ":" in ip else f"{protocol}://{ip}:9191"
+    port = f"{prefix}_PORT_9191_{protocol.upper()}"
+    return {
+        f"{prefix}_SERVICE_HOST": ip, f"{prefix}_SERVICE_PORT": "9191", f"{prefix}_SERVICE_PORT_GRPC": "9191",
+        f"{prefix}_PORT": url, port: url, f"{port}_PROTO": protocol, f"{port}_PORT": "9191", f"{port}_ADDR": ip,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("environ", [
+    service_link("10.0.0.11"), service_link("fd00::1"), service_link("10.0.0.11", "udp"),
+    service_link("fd00::1", "sctp"), service_link("10.0.0.11", prefix="AUTHZ_LISTEN"), {"AUTHZ_PORT": "tcp://fd00::1:9191"},
+], ids=["IPv4", "IPv6", "UDP", "SCTP", "longer name", "IPv6 of old clusters"])  # fmt: skip
+def test_what_kubernetes_says_of_a_service_is_not_ours(environ: dict[str, str]) -> None:
+    load_config(environ)
+
+
+@pytest.mark.parametrize(("name", "value", "meant"), [
+    ("AUTHZ_LISTEN_PORT", "9191", "AUTHZ_LISTEN"),
+    ("AUTHZ_LISTEN_PORT", "127.0.0.1:9191", "AUTHZ_LISTEN"),
+    ("AUTHZ_ADMIN_PORT", "9902", "AUTHZ_ADMIN_LISTEN"),
+    ("AUTHZ_PORT", "9191", "AUTHZ_LISTEN"),
+    ("AUTHZ_PORT", "tcp://authz:9191", "AUTHZ_LISTEN"),
+    ("AUTHZ_PORT", "http://10.0.0.11:9191", "AUTHZ_LISTEN"),
+    ("AUTHZ_PORT", "tcp://10.0.0.11:9191\n", "AUTHZ_LISTEN"),
+])  # fmt: skip
+def test_a_port_that_kubernetes_would_not_write_so_is_a_mistake(name: str, value: str, meant: str) -> None:
+    assert problems_of(**{name: value}) == (f"{name}: no such setting; did you mean {meant}?",)
+
+
+@pytest.mark.parametrize("name", service_link("10.0.0.11"))
+def test_a_name_of_a_service_with_a_persons_value_is_a_mistake(name: str) -> None:
+    assert problems_of(**{name: "my-value"})[0].startswith(f"{name}: no such setting")
 
 
 @pytest.mark.parametrize("credentials", ["user:hunter2", "hunter2", "user:hunter2@x", "user:hunt%40er2hunter2"])
@@ -223,6 +258,8 @@ def test_a_name_that_is_close_to_none_gets_no_suggestion(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "meant"), [
+    ("AUTHZ_ADMIN_PORT", "AUTHZ_ADMIN_LISTEN"),
+    ("AUTHZ_PORT", "AUTHZ_LISTEN"),
     ("AUTHZ_WORKERS", "serve --workers N"),
     ("JWKS_URL", "AUTH_API_JWKS_URL"),
     ("JWT_ISSUER", "AUTH_API_ISSUER"),
