@@ -1,6 +1,6 @@
 """Addresses as people configure them: where a server listens."""
 
-from ipaddress import AddressValueError, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple, Self
 
 
@@ -31,6 +31,22 @@ class Address(NamedTuple):
         """Whether it names the same place each time it is listened on; port 0 is another one each time."""
         return bool(self.path or self.port)
 
+    def covers(self, other: Self, *, ipv4_too: bool = True) -> bool:
+        """Whether a server here leaves ``other`` to nobody: it is the same, or one that 0.0.0.0 or [::] stands for.
+
+        A host name covers only itself: what it stands for shows when it is listened on.
+
+        :param ipv4_too: whether [::] stands for IPv4 as well.
+        """
+        if not self.is_one_place or (self.port, self.path) != (other.port, other.path):
+            return False
+        mine, others = _ip(self.host), _ip(other.host)
+        if mine == others:
+            return True
+        if isinstance(mine, str) or isinstance(others, str) or not mine.is_unspecified:
+            return False
+        return mine.version == others.version or (ipv4_too and isinstance(mine, IPv6Address))
+
     def __str__(self) -> str:
         if self.path:
             return f"unix://{self.path}"
@@ -43,14 +59,14 @@ def _host(text: str) -> str:
         raise ValueError("must be host:port or unix:///path, without spaces")
     if not set(text) & set("[]:"):
         return text
-    if not (text.startswith("[") and text.endswith("]") and _is_ipv6(text[1:-1])):
+    if not (text.startswith("[") and text.endswith("]") and isinstance(_ip(text[1:-1]), IPv6Address)):
         raise ValueError("an IPv6 address is written in brackets: [::1]:port")
     return text[1:-1]
 
 
-def _is_ipv6(text: str) -> bool:
+def _ip(host: str) -> IPv4Address | IPv6Address | str:
+    """A name as it is."""
     try:
-        IPv6Address(text)
-    except AddressValueError:
-        return False
-    return True
+        return ip_address(host)
+    except ValueError:
+        return host

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from importlib.util import find_spec
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -81,15 +82,20 @@ def _addresses(value: object) -> object:
 
 
 def _each_once(addresses: tuple[Address, ...]) -> tuple[Address, ...]:
-    twice = next((address for address in addresses if address.is_one_place and addresses.count(address) > 1), None)
-    if twice:
-        raise ValueError(f"names {twice} more than once; each address can be listened on once")
+    for one, other in combinations(addresses, 2):
+        if one.covers(other) or other.covers(one):
+            if one == other:
+                raise ValueError(f"names {one} more than once; each address can be listened on once")
+            raise ValueError(f"{one} and {other} overlap; leave one out, or give it another port")
     return addresses
 
 
 def _not_envoys(address: Address, others: ValidationInfo) -> Address:
-    if address.is_one_place and address in others.data.get("listen", ()):  # absent where it has a mistake itself
-        raise ValueError("is in AUTHZ_LISTEN as well; the admin port needs an address of its own")
+    for envoys in others.data.get("listen", ()):  # absent where it has a mistake itself
+        # [::] is IPv4 as well where Envoy connects (transport/listening.py), and not where the admin port is.
+        if envoys.covers(address) or address.covers(envoys, ipv4_too=False):
+            problem = "is in AUTHZ_LISTEN as well" if address == envoys else f"overlaps {envoys} of AUTHZ_LISTEN"
+            raise ValueError(f"{problem}; the admin port needs an address of its own")
     return address
 
 

@@ -30,7 +30,9 @@ def test_a_unix_path_may_have_a_space_in_it_but_not_at_its_end() -> None:
         Address.parse("unix:///run/a.sock\n")
 
 
-@pytest.mark.parametrize("text", ["::1:9191", "127.0.0.1:9191:9192", "[::1:9191", "::1]:9191", "[]:1", "[localhost]:1"])
+@pytest.mark.parametrize("text", [
+    "::1:9191", "127.0.0.1:9191:9192", "[::1:9191", "::1]:9191", "[]:1", "[localhost]:1", "[127.0.0.1]:1",
+])  # fmt: skip
 def test_an_ipv6_address_stands_in_brackets_and_nothing_else_does(text: str) -> None:
     with pytest.raises(ValueError, match=r"an IPv6 address is written in brackets: \[::1\]:port"):
         Address.parse(text)
@@ -40,3 +42,41 @@ def test_port_0_is_no_place_yet() -> None:
     assert not Address.parse("127.0.0.1:0").is_one_place
     assert Address.parse("127.0.0.1:1").is_one_place
     assert Address.parse("unix:///run/a.sock").is_one_place
+
+
+@pytest.mark.parametrize(("address", "other"), [
+    ("127.0.0.1:1", "127.0.0.1:1"),
+    ("localhost:1", "localhost:1"),
+    ("unix:///run/a.sock", "unix:///run/a.sock"),
+    ("0.0.0.0:1", "127.0.0.1:1"),
+    ("[::]:1", "[::1]:1"),
+    ("[::]:1", "127.0.0.1:1"),
+    ("[::]:1", "0.0.0.0:1"),
+    ("[::1]:1", "[0:0::1]:1"),
+])  # fmt: skip
+def test_an_address_covers_itself_and_what_it_stands_for(address: str, other: str) -> None:
+    assert Address.parse(address).covers(Address.parse(other))
+
+
+@pytest.mark.parametrize(("address", "other"), [
+    ("127.0.0.1:1", "0.0.0.0:1"),
+    ("127.0.0.1:1", "127.0.0.2:1"),
+    ("0.0.0.0:1", "127.0.0.1:2"),
+    ("0.0.0.0:1", "[::1]:1"),
+    ("0.0.0.0:1", "[::]:1"),
+    ("0.0.0.0:1", "localhost:1"),
+    ("localhost:1", "127.0.0.1:1"),
+    ("0.0.0.0:0", "127.0.0.1:0"),
+    ("127.0.0.1:0", "127.0.0.1:0"),
+    ("unix:///run/a.sock", "unix:///run/b.sock"),
+    ("unix:///run/a.sock", "0.0.0.0:1"),
+])  # fmt: skip
+def test_an_address_covers_nothing_else(address: str, other: str) -> None:
+    assert not Address.parse(address).covers(Address.parse(other))
+
+
+@pytest.mark.parametrize(("other", "covered"), [
+    ("[::]:1", True), ("[::1]:1", True), ("0.0.0.0:1", False), ("127.0.0.1:1", False),
+])  # fmt: skip
+def test_without_ipv4_the_unspecified_address_covers_ipv6_only(other: str, covered: bool) -> None:
+    assert Address.parse("[::]:1").covers(Address.parse(other), ipv4_too=False) is covered

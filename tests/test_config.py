@@ -206,6 +206,35 @@ def test_the_admin_port_is_not_where_envoy_connects(environ: dict[str, str]) -> 
     )
 
 
+@pytest.mark.parametrize(("listen", "overlapping"), [
+    ("0.0.0.0:1,127.0.0.1:1", "0.0.0.0:1 and 127.0.0.1:1"),
+    ("127.0.0.1:2,127.0.0.1:1,[::]:1", "127.0.0.1:1 and [::]:1"),
+])  # fmt: skip
+def test_no_two_addresses_for_envoy_overlap(listen: str, overlapping: str) -> None:
+    assert problems_of(AUTHZ_LISTEN=listen) == (
+        f"AUTHZ_LISTEN={listen!r}: {overlapping} overlap; leave one out, or give it another port",
+    )
+
+
+@pytest.mark.parametrize(("listen", "admin", "overlapped"), [
+    ("0.0.0.0:1", "127.0.0.1:1", "0.0.0.0:1"),
+    ("[::]:1", "127.0.0.1:1", "[::]:1"),
+    ("127.0.0.2:1,127.0.0.1:1", "0.0.0.0:1", "127.0.0.2:1"),
+    ("[::1]:1", "[::]:1", "[::1]:1"),
+])  # fmt: skip
+def test_the_admin_port_does_not_overlap_with_where_envoy_connects(listen: str, admin: str, overlapped: str) -> None:
+    (problem,) = problems_of(AUTHZ_LISTEN=listen, AUTHZ_ADMIN_LISTEN=admin)
+    wrong = f"AUTHZ_ADMIN_LISTEN={admin!r}: overlaps {overlapped} of AUTHZ_LISTEN"
+    assert problem == f"{wrong}; the admin port needs an address of its own"
+
+
+@pytest.mark.parametrize(("listen", "admin"), [
+    ("0.0.0.0:1,[::1]:1", "127.0.0.1:2"), ("127.0.0.1:1", "[::]:1"), ("127.0.0.1:1,127.0.0.2:1", "127.0.0.3:1"),
+])  # fmt: skip
+def test_addresses_that_leave_room_for_each_other_are_good(listen: str, admin: str) -> None:
+    load_config({"AUTHZ_LISTEN": listen, "AUTHZ_ADMIN_LISTEN": admin})
+
+
 def test_port_0_is_another_one_each_time() -> None:
     load_config({"AUTHZ_LISTEN": "127.0.0.1:0,127.0.0.1:0", "AUTHZ_ADMIN_LISTEN": "127.0.0.1:0"})
 

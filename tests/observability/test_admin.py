@@ -15,6 +15,7 @@ from aiohttp import ClientSession, UnixConnector
 from authz_service.address import Address
 from authz_service.errors import ConfigurationError
 from authz_service.observability.admin import MAX_CONNECTIONS, AdminServer
+from tests.support.ports import has_ipv6
 
 PATIENCE_SECONDS = 60.0
 
@@ -66,6 +67,14 @@ async def test_alive_is_not_yet_ready() -> None:
         assert (await session.get(f"{url}/readyz")).status == 503
         subject.ready = True
         assert (await session.get(f"{url}/readyz")).status == 200
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
+async def test_the_unspecified_ipv6_address_leaves_ipv4_to_others() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as others:
+        server = AdminServer(Subject(), Address("::", others.getsockname()[1]))
+        await server.start()
+        await server.stop()
 
 
 async def test_status_is_json_and_metrics_are_what_prometheus_expects() -> None:

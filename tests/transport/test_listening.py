@@ -2,6 +2,7 @@
 
 import socket
 from contextlib import ExitStack, suppress
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from authz_service.errors import ConfigurationError
 from authz_service.transport.grpcio_server import GrpcioServer
 from authz_service.transport.listening import is_served, listen
 from tests.support.check_level import Checks
+from tests.support.ports import has_ipv6
 
 POLICY = "{version: 1, rules: [{name: all, match: {path: /}, public: true}]}"
 
@@ -32,6 +34,20 @@ def test_a_port_that_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = Address(host="127.0.0.1", port=taken.getsockname()[1])
         assert f"cannot listen on {address}: Address already in use" in refusal(address)
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
+@pytest.mark.parametrize(("first", "second"), list(permutations(["0.0.0.0", "127.0.0.1", "[::]", "[::1]"], 2)))  # noqa: S104
+def test_what_is_covered_is_taken_and_nothing_else(first: str, second: str) -> None:
+    with ExitStack() as opened:
+        ((one, sock),) = listen((Address.parse(f"{first}:0"),))
+        opened.enter_context(sock)
+        other = Address.parse(f"{second}:{one.port}")
+        if one.covers(other) or other.covers(one):
+            assert "Address already in use" in refusal(other)
+        else:
+            for _, also in listen((other,)):
+                opened.enter_context(also)
 
 
 def test_a_host_without_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
