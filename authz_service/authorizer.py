@@ -39,11 +39,11 @@ class Verifier(Protocol):
 class Limits(NamedTuple):
     """What the configuration says about sizes and forwarding."""
 
-    max_token_bytes: int = 8192
-    max_injected_bytes: int = 8192
-    forward_authorization: bool = False
-    cache_entries: int = 50_000
-    cache_bytes: int = 64 * 1024 * 1024
+    max_token_bytes: int
+    max_injected_bytes: int
+    forward_authorization: bool
+    cache_entries: int
+    cache_bytes: int
 
 
 class _Findings:

@@ -4,10 +4,11 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from authz_service.authorizer import Authorizer, Limits
+from authz_service.authorizer import Authorizer
 from authz_service.config import Config, load_config
 from authz_service.issuers import trusted_issuers
 from authz_service.keys.assembly import key_rings
+from authz_service.limits import limits
 from authz_service.observability.metrics import Metrics, TimedVerifier
 from authz_service.policy.loader import Policy
 from authz_service.token.verifier import TokenVerifier
@@ -34,8 +35,7 @@ class DecisionCore:
             self.keys, {issuer.issuer: issuer.rules for issuer in issuers}, frozenset(config.algorithms)
         )
         timed = TimedVerifier(verifier, metrics, time.perf_counter)
-        limits = Limits(cache_entries=config.token_cache_entries, cache_bytes=config.token_cache_bytes)
-        authorizer = Authorizer(policy, timed, limits, time.time, encode_identity)
+        authorizer = Authorizer(policy, timed, limits(config), time.time, encode_identity)
         self.remembered = authorizer.remembered
         self.check = CheckService(LocalWay(authorizer, self.keys), metrics, time.perf_counter).check
 

@@ -13,6 +13,7 @@ from authz_service.model import Allow, Claims, Decision, Deny, Headers, HttpRequ
 from authz_service.policy.loader import parse_policy
 from authz_service.token.jws import VerificationKey
 from authz_service.token.verifier import VerifiedToken
+from tests.support.limits import LIMITS
 
 POLICY = """
 version: 1
@@ -68,14 +69,14 @@ class Verifier:
 
 
 def authorizer(
-    outcome: VerifiedToken | Exception, limits: Limits | None = None, policy: str = POLICY
+    outcome: VerifiedToken | Exception, limits: Limits = LIMITS, policy: str = POLICY
 ) -> Authorizer:
-    return Authorizer(parse_policy(policy), Verifier(outcome), limits or Limits(), lambda: 1_600_000_000, encode)
+    return Authorizer(parse_policy(policy), Verifier(outcome), limits, lambda: 1_600_000_000, encode)
 
 
 def remembering(outcome: VerifiedToken | Exception | None = None) -> tuple[Authorizer, Verifier]:
     verifier = Verifier(outcome or verified())
-    return Authorizer(parse_policy(POLICY), verifier, Limits(), lambda: 1_600_000_000, encode), verifier
+    return Authorizer(parse_policy(POLICY), verifier, LIMITS, lambda: 1_600_000_000, encode), verifier
 
 
 def request(
@@ -141,7 +142,7 @@ class TestAllow:
         assert "x_auth_sub" in decision.remove_headers
 
     def test_the_token_ends_here_unless_it_is_asked_for(self) -> None:
-        kept = authorizer(verified(), Limits(forward_authorization=True)).authorize(request("/groups"))
+        kept = authorizer(verified(), LIMITS._replace(forward_authorization=True)).authorize(request("/groups"))
         ended = decide("/groups")
         assert isinstance(kept, Allow)
         assert isinstance(ended, Allow)
@@ -199,7 +200,7 @@ class TestDeny:
         assert decide("/groups", outcome=verified(username="a\nb")).reason is Reason.CLAIMS_INVALID
 
     def test_claims_that_are_too_large(self) -> None:
-        gate = authorizer(verified(username="a" * 300), Limits(max_injected_bytes=256))
+        gate = authorizer(verified(username="a" * 300), LIMITS._replace(max_injected_bytes=256))
         assert gate.authorize(request("/groups")).reason is Reason.CLAIMS_TOO_LARGE
 
 

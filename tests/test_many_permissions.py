@@ -2,7 +2,7 @@
 
 import pytest
 
-from authz_service.authorizer import Authorizer, Limits
+from authz_service.authorizer import Authorizer
 from authz_service.errors import Reason
 from authz_service.model import Allow, Decision, Deny, HttpRequest
 from authz_service.policy.loader import parse_policy
@@ -10,6 +10,7 @@ from authz_service.token.claims import ClaimRules
 from authz_service.token.verifier import TokenVerifier
 from authz_service.transport.check import encode_identity
 from tests.support.check_level import ALGORITHMS, FixedKeys
+from tests.support.limits import LIMITS
 from tests.support.tokens import AUDIENCE, ISSUER, NOW, signing_key, token
 
 POLICY = """
@@ -24,7 +25,7 @@ PERMISSIONS = [f"permission:{number}" for number in range(10_000)]
 def decided(path: str, max_injected_bytes: int) -> Decision:
     rules = {ISSUER: ClaimRules(ISSUER, frozenset({AUDIENCE}), leeway_seconds=30)}
     verifier = TokenVerifier(FixedKeys(signing_key()), rules, ALGORITHMS)
-    limits = Limits(max_token_bytes=1_000_000, max_injected_bytes=max_injected_bytes)
+    limits = LIMITS._replace(max_token_bytes=1_000_000, max_injected_bytes=max_injected_bytes)
     authorizer = Authorizer(parse_policy(POLICY), verifier, limits, lambda: NOW, encode_identity)
     credentials = ("authorization", f"Bearer {token(permissions=PERMISSIONS)}")
     return authorizer.authorize(HttpRequest("GET", path, "chat.example.com", (credentials,)))
@@ -41,6 +42,6 @@ def test_the_last_of_them_grants_and_all_of_them_are_injected() -> None:
     ("/beyond", Reason.PERMISSION_DENIED),
 ])  # fmt: skip
 def test_what_cannot_be_injected_is_refused_after_the_whole_list_was_asked(path: str, reason: Reason) -> None:
-    decision = decided(path, Limits().max_injected_bytes)
+    decision = decided(path, LIMITS.max_injected_bytes)
     assert isinstance(decision, Deny)
     assert (decision.status, decision.reason) == (403, reason)

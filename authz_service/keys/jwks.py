@@ -19,7 +19,7 @@ from authz_service.errors import KeySetRefused
 from authz_service.http_url import shown
 from authz_service.keys.jwk import KeySet, SkippedKey, without_leaked
 from authz_service.keys.loader import KeySetLoader, Loaded, NoUsableKeys
-from authz_service.keys.schedule import DEFAULT_TIMING, Timing, UnknownKids, refresh_delay, retry_delay
+from authz_service.keys.schedule import Timing, UnknownKids, refresh_delay, retry_delay
 from authz_service.keys.served import KeyState, ServedKeys
 from authz_service.keys.snapshot import Snapshot
 from authz_service.keys.source import KeySetSource
@@ -69,7 +69,7 @@ class KeyRing(ServedKeys):
     """
 
     def __init__(
-        self, issuer: str, source: KeySetSource, parse: Callable[[bytes], KeySet], timing: Timing = DEFAULT_TIMING,
+        self, issuer: str, source: KeySetSource, parse: Callable[[bytes], KeySet], timing: Timing,
         *, snapshot: Snapshot | None = None, observers: Iterable[KeyObserver] = (),
         wall_clock: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = system_random, wait: Wait = wait_for,

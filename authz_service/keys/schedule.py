@@ -14,17 +14,14 @@ LONGEST_PATIENCE_COOLDOWNS = 4
 class Timing(NamedTuple):
     """The configured ages, in seconds."""
 
-    refresh_interval_seconds: float = 1800
-    max_stale_seconds: float = 86400
-    unknown_kid_cooldown_seconds: float = 30
+    refresh_interval_seconds: float
+    max_stale_seconds: float
+    unknown_kid_cooldown_seconds: float
 
     @property
     def interval_seconds(self) -> float:
         """Between refreshes: as configured, and at least two in the time for which keys are used."""
         return min(self.refresh_interval_seconds, self.max_stale_seconds / 2)
-
-
-DEFAULT_TIMING = Timing()
 
 
 def refresh_delay(interval: float, max_age: float | None, random: float) -> float:

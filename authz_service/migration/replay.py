@@ -7,8 +7,10 @@ audiences stay what they were. What the log does not hold is not guessed.
 import dataclasses
 from collections.abc import Hashable, Iterable
 
-from authz_service.authorizer import Authorizer, Limits
+from authz_service.authorizer import Authorizer
+from authz_service.config import load_config
 from authz_service.errors import Reason, RequestRefused
+from authz_service.limits import limits
 from authz_service.migration.logged import Answer, Asked, Damaged, Logged, read_line
 from authz_service.migration.logged_token import CouldNotTell, LoggedToken
 from authz_service.migration.report import Direction, Disagreement, Flip, Found, Report, Unknown, Why
@@ -82,10 +84,10 @@ class Decider:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._token = LoggedToken(frozenset(issuer.issuer for issuer in policy.issuers))
-        # Nobody reads the headers, and what they carry is not in the log.
+        # Nobody reads the headers, and what they carry is not in the log; any sizes do.
         silent = dataclasses.replace(policy, identity_headers=(), issuers=())
-        limits = Limits(cache_bytes=0)
-        self._authorizer = Authorizer(silent, self._token, limits, lambda: 0.0, lambda *_: (b"", b""))
+        unremembered = limits(load_config({}))._replace(cache_bytes=0)
+        self._authorizer = Authorizer(silent, self._token, unremembered, lambda: 0.0, lambda *_: (b"", b""))
 
     def match(self, asked: Asked) -> Match | None:
         """The rule that would decide, unless something else comes before it."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz_service.authorizer import Authorizer, Limits
+from authz_service.authorizer import Authorizer
 from authz_service.config import load_config
 from authz_service.errors import Reason, UnknownKeyId
 from authz_service.explain.key_sets import KeySets
@@ -19,6 +19,7 @@ from authz_service.model import HttpRequest, Mode
 from authz_service.policy.loader import parse_policy
 from authz_service.token.verifier import TokenVerifier
 from authz_service.transport.check import encode_identity
+from tests.support.limits import LIMITS
 from tests.support.tokens import ABSENT, ISSUER, NOW, claims, compact_json, jwks, signing_key, token
 
 POLICY = """
@@ -36,7 +37,8 @@ rules:
   - {name: share, match: {path: /share}, require: {any_role: []}, enforce_percent: 50}
   - {name: anyone, match: {path: /anyone}, require: {authenticated: true}}
 """
-ALGORITHMS, LIMITS, HOST = frozenset({"RS256"}), Limits(4096, 300), "chat.example.com"
+ALGORITHMS, HOST = frozenset({"RS256"}), "chat.example.com"
+TIGHT = LIMITS._replace(max_token_bytes=4096, max_injected_bytes=300)
 KEY_SET = parse_key_set(jwks(signing_key(), signing_key("key-2").jwk(use="enc")), ALGORITHMS)
 COMPILED = parse_policy(POLICY)
 ISSUERS = trusted_issuers(load_config({}), COMPILED)
@@ -72,7 +74,7 @@ TOKENS = tuple(tokens())
 
 
 def explainer(keys: KeySets | None = None) -> Explainer:
-    return Explainer(COMPILED, ISSUERS, keys or KeySets(KEY_SET), algorithms=ALGORITHMS, limits=LIMITS, now=NOW)
+    return Explainer(COMPILED, ISSUERS, keys or KeySets(KEY_SET), algorithms=ALGORITHMS, limits=TIGHT, now=NOW)
 
 
 def explained(
@@ -116,7 +118,7 @@ requests = st.builds(
 def check_agreement(request: HttpRequest, keys: KeySets) -> None:
     """The verdict is the authorizer's, and the steps lead to it."""
     verifier = TokenVerifier(keys, {issuer.issuer: issuer.rules for issuer in ISSUERS}, ALGORITHMS)
-    service = Authorizer(COMPILED, verifier, LIMITS, lambda: NOW, encode_identity)
+    service = Authorizer(COMPILED, verifier, TIGHT, lambda: NOW, encode_identity)
     explanation = explainer(keys).explain(request, after_refresh=True)
     decision = service.authorize(request, after_refresh=True)
     assert explanation.decision == decision

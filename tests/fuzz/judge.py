@@ -5,7 +5,7 @@ import re
 from collections.abc import Awaitable
 from functools import lru_cache
 
-from authz_service.authorizer import Authorizer, Limits
+from authz_service.authorizer import Authorizer
 from authz_service.model import HttpRequest
 from authz_service.observability.metrics import Metrics
 from authz_service.policy.loader import parse_policy
@@ -14,6 +14,7 @@ from authz_service.transport.check_service import CheckService
 from authz_service.ways import LocalWay
 from tests.fuzz.issuer import GOOD_TOKEN, verifier
 from tests.support.check_requests import Answer, read_answer
+from tests.support.limits import LIMITS
 from tests.support.oracle import applied, assert_denied, assert_no_spoof, is_identity
 from tests.support.tokens import NOW
 
@@ -49,7 +50,8 @@ class _NoRefresh:
         """No key comes of it."""
 
 
-AUTHORIZER = Authorizer(parse_policy(POLICY), verifier(), Limits(max_token_bytes=2048), lambda: NOW, encode_identity)
+TIGHT = LIMITS._replace(max_token_bytes=2048)
+AUTHORIZER = Authorizer(parse_policy(POLICY), verifier(), TIGHT, lambda: NOW, encode_identity)
 SERVICE = CheckService(LocalWay(AUTHORIZER, _NoRefresh()), Metrics(), timer=lambda: 0.0)
 
 LOOP = asyncio.new_event_loop()

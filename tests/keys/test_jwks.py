@@ -23,7 +23,7 @@ from tests.support.issuer import HTML, Behaviour, Compressed, EndlessBody, Issue
 from tests.support.tokens import ISSUER, NOW, jwks, signing_key
 
 TIMING = Timing(refresh_interval_seconds=1800, max_stale_seconds=86400, unknown_kid_cooldown_seconds=30)
-BRIEF = Timing(refresh_interval_seconds=60, max_stale_seconds=600)
+BRIEF = TIMING._replace(refresh_interval_seconds=60, max_stale_seconds=600)
 DOWN = KeySetRefused("connection", "the connection failed")
 parse = partial(parse_key_set, algorithms=frozenset({"RS256"}))
 
@@ -251,7 +251,7 @@ class TestThreeAges:
             assert (w.source.fetches, w.ring.age_seconds) == (1, 1)
 
     async def test_keys_outlive_an_interval_that_was_configured_longer_than_their_age(self) -> None:
-        async with world(timing=Timing(refresh_interval_seconds=1800, max_stale_seconds=60)) as w:
+        async with world(timing=TIMING._replace(max_stale_seconds=60)) as w:
             for _ in range(200):
                 await w.time.advance(1)
                 assert w.ring.ready

@@ -12,6 +12,7 @@ from authz_service.issuers import TrustedIssuer
 from authz_service.keys.jwk import parse_key_set
 from authz_service.keys.jwks import KeyRing
 from authz_service.keys.rings import KeyRings
+from authz_service.keys.schedule import Timing
 from authz_service.keys.served import ServedKeys
 from authz_service.keys.source import Fetched, KeySetSource
 from authz_service.token.claims import ClaimRules
@@ -20,6 +21,7 @@ from tests.support.tokens import NOW, jwks, signing_key
 
 A, B = "https://a.test", "https://b.test"
 NOWHERE = "https://down.test/"
+TIMING = Timing(refresh_interval_seconds=1800, max_stale_seconds=86400, unknown_kid_cooldown_seconds=30)
 
 
 def trusted(issuer: str, keys_url: str = "", *, discovery: bool = False) -> TrustedIssuer:
@@ -61,7 +63,7 @@ class World:
 
     def _open_ring(self, issuer: str, source: KeySetSource) -> KeyRing:
         return KeyRing(
-            issuer, source, partial(parse_key_set, algorithms=frozenset({"RS256"})), monotonic=self.time,
+            issuer, source, partial(parse_key_set, algorithms=frozenset({"RS256"})), TIMING, monotonic=self.time,
             wall_clock=Clock(NOW), random=lambda: 0.5, wait=self.time.wait,
         )  # fmt: skip
 

@@ -60,7 +60,7 @@ class TestTiming:
     def test_keys_are_refreshed_at_least_twice_before_they_are_too_old(
         self, interval: float, max_stale: float, used: float
     ) -> None:
-        assert Timing(interval, max_stale).interval_seconds == used
+        assert Timing(interval, max_stale, unknown_kid_cooldown_seconds=30).interval_seconds == used
 
 
 class TestUnknownKids:

@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-from authz_service.authorizer import Limits
 from authz_service.errors import Reason, Unavailable, UnknownKeyId, UnknownToken
 from authz_service.migration.asking import AskedVerifier, AskingWay
 from authz_service.migration.auth_api import NO_KEY
@@ -17,6 +16,7 @@ from authz_service.transport.check import encode_identity
 from authz_service.transport.check_service import CheckService
 from tests.support.asked import AnsweringApi
 from tests.support.check_requests import Answer, check_request, read_answer
+from tests.support.limits import LIMITS
 from tests.support.tokens import ABSENT, NOW, claims, token
 
 POLICY = """
@@ -38,7 +38,8 @@ class Checks:
     """Check calls, with a table for an Auth-API."""
 
     def __init__(self, auth_api: AnsweringApi) -> None:
-        self.way = AskingWay(parse_policy(POLICY), Limits(max_token_bytes=1024), lambda: NOW, encode_identity, auth_api)
+        limits = LIMITS._replace(max_token_bytes=1024)
+        self.way = AskingWay(parse_policy(POLICY), limits, lambda: NOW, encode_identity, auth_api)
         self.service = CheckService(self.way, Metrics(), timer=lambda: 0.0)
 
     async def check(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from authz_service.authorizer import Authorizer, Limits
+from authz_service.authorizer import Authorizer
 from authz_service.errors import NoVerdictYet, Reason, Unavailable
 from authz_service.migration.asking import AskingWay
 from authz_service.migration.compare import AT_ONCE, PER_SECOND, QUEUE, Comparison, Result, changed_rules
@@ -22,6 +22,7 @@ from authz_service.ways import LocalWay, Way
 from tests.support.asked import AnsweringApi
 from tests.support.check_level import ALGORITHMS, FixedKeys
 from tests.support.clock import Clock, settle
+from tests.support.limits import LIMITS
 from tests.support.tokens import AUDIENCE, ISSUER, NOW, claims, signing_key, token
 
 POLICY = parse_policy("""
@@ -86,8 +87,8 @@ async def comparing(
     rules = {ISSUER: ClaimRules(ISSUER, frozenset({AUDIENCE}), leeway_seconds=30)}
     keys = keys or FixedKeys(signing_key())
     verifier = TokenVerifier(keys, rules, ALGORITHMS)
-    here = LocalWay(Authorizer(POLICY, verifier, Limits(), lambda: NOW, encode_identity), keys)
-    asking = AskingWay(POLICY, Limits(), lambda: NOW, encode_identity, api)
+    here = LocalWay(Authorizer(POLICY, verifier, LIMITS, lambda: NOW, encode_identity), keys)
+    asking = AskingWay(POLICY, LIMITS, lambda: NOW, encode_identity, api)
     told, clock = Told(), Clock()
     deciding, other = (here, asking) if local else (asking, here)
     comparison = Comparison(

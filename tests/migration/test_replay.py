@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from authz_service.authorizer import Authorizer, Limits
+from authz_service.authorizer import Authorizer
 from authz_service.errors import Reason, Refused, RequestRefused, TokenRefused, Unavailable
 from authz_service.migration.replay import Replay
 from authz_service.migration.report import Direction, Report, Unknown, Why
@@ -18,6 +18,7 @@ from authz_service.observability.decision_line import decided, write_line
 from authz_service.policy.loader import Policy, parse_policy
 from authz_service.token.jws import VerificationKey
 from authz_service.token.verifier import VerifiedToken
+from tests.support.limits import LIMITS
 
 KEY = VerificationKey("key-1", frozenset({"RS256"}), "thumbprint", {})
 PREFLIGHT = (("origin", "https://app.example.com"), ("access-control-request-method", "POST"))
@@ -67,7 +68,7 @@ def policy(*rules: str, more: str = "") -> Policy:
 
 def decide(by: Policy, request: HttpRequest) -> Decision:
     encode = lambda *_: (b"", b"")  # noqa: E731
-    return Authorizer(by, Verifier(TOKENS), Limits(), lambda: 0.0, encode).authorize(request, after_refresh=True)
+    return Authorizer(by, Verifier(TOKENS), LIMITS, lambda: 0.0, encode).authorize(request, after_refresh=True)
 
 
 def asked(path: str = "/groups", by: str | None = "reader", method: str = "GET", **fields: Any) -> HttpRequest:

@@ -2,12 +2,12 @@
 
 import pytest
 
-from authz_service.authorizer import Limits
 from authz_service.config import load_config
 from authz_service.issuers import trusted_issuers
 from authz_service.policy.loader import parse_policy
 from authz_service.policy_cases.decide import Failure, failures
 from authz_service.policy_cases.document import parse_cases
+from tests.support.limits import LIMITS
 
 NOW = 1_750_000_000
 POLICY = """
@@ -23,7 +23,7 @@ TWO_ISSUERS = POLICY + "issuers: [{issuer: 'http://one'}, {issuer: 'http://two',
 def decided(case: str, policy: str = POLICY) -> list[Failure]:
     compiled = parse_policy(policy)
     cases = parse_cases(f"version: 1\ncases:\n  - {{name: one, {case}}}\n")
-    return failures(cases, compiled, trusted_issuers(load_config({}), compiled), Limits(), NOW)
+    return failures(cases, compiled, trusted_issuers(load_config({}), compiled), LIMITS, NOW)
 
 
 READER = "claims: {permissions: ['groups:read']}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from authz_service.authorizer import Authorizer, Limits
+from authz_service.authorizer import Authorizer
 from authz_service.keys.jwk import parse_key_set
 from authz_service.observability.metrics import Metrics
 from authz_service.policy.loader import parse_policy
@@ -12,6 +12,7 @@ from authz_service.transport.check import encode_identity
 from authz_service.transport.check_service import CheckService, Trace, Witness
 from authz_service.ways import LocalWay
 from tests.support.check_requests import Answer, read_answer
+from tests.support.limits import LIMITS
 from tests.support.static_keys import StaticKeys
 from tests.support.tokens import AUDIENCE, ISSUER, NOW, SigningKey, jwks, signing_key
 
@@ -37,14 +38,14 @@ class Checks:
     """
 
     def __init__(
-        self, policy: str, keys: FixedKeys | None = None, *, max_token_bytes: int = 8192,
+        self, policy: str, keys: FixedKeys | None = None, *, max_token_bytes: int = LIMITS.max_token_bytes,
         witnesses: Iterable[Witness] = (), denial_witnesses: Iterable[Witness] = (), trace: Trace | None = None,
     ) -> None:  # fmt: skip
         self.keys = keys or FixedKeys(signing_key())
         self.metrics = Metrics()
         rules = {ISSUER: ClaimRules(ISSUER, frozenset({AUDIENCE}), leeway_seconds=30)}
         verifier = TokenVerifier(self.keys, rules, ALGORITHMS)
-        limits = Limits(max_token_bytes=max_token_bytes)
+        limits = LIMITS._replace(max_token_bytes=max_token_bytes)
         authorizer = Authorizer(parse_policy(policy), verifier, limits, lambda: NOW, encode_identity)
         self.service = CheckService(
             LocalWay(authorizer, self.keys), self.metrics, timer=lambda: 0.0, witnesses=witnesses,
