@@ -93,6 +93,6 @@ def _serve(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         from authz_service.workers.endpoints import endpoints  # noqa: PLC0415
         from authz_service.workers.supervisor import supervise  # noqa: PLC0415
 
-        addresses = endpoints(config.listen, arguments.workers)
+        addresses = endpoints(config.listen, config.admin_listen, arguments.workers)
         supervise(config, policy_file, policy, addresses, reflection=arguments.reflection)
     return EXIT_OK

@@ -9,21 +9,22 @@ MAX_WORKERS = 64
 HIGHEST_PORT = 65535
 
 
-def endpoints(listen: tuple[Address, ...], workers: int) -> tuple[Address, ...]:
+def endpoints(listen: tuple[Address, ...], admin: Address, workers: int) -> tuple[Address, ...]:
     """One address for each worker: as many as listed, or counted up from the only one.
 
+    :param admin: where none of them can be.
     :raises ConfigurationError: when that cannot be, saying what would be right.
     """
     if not 1 <= workers <= MAX_WORKERS:
         raise ConfigurationError([f"--workers {workers}: must be from 1 to {MAX_WORKERS}; one per core is plenty"])
     addresses = tuple(_numbered(listen[0], n) for n in range(workers)) if len(listen) == 1 else listen
-    problem = _problem(addresses, workers)
+    problem = _problem(addresses, admin, workers)
     if problem:
         raise ConfigurationError([f"AUTHZ_LISTEN={','.join(map(str, listen))}: {problem}"])
     return addresses
 
 
-def _problem(addresses: tuple[Address, ...], workers: int) -> str:
+def _problem(addresses: tuple[Address, ...], admin: Address, workers: int) -> str:
     if len(addresses) != workers:
         return f"{len(addresses)} addresses for --workers {workers}; list {workers}, or one to count up from"
     if not all(address.is_one_place for address in addresses):
@@ -32,6 +33,8 @@ def _problem(addresses: tuple[Address, ...], workers: int) -> str:
         return "each worker needs an address of its own"
     if any(address.port > HIGHEST_PORT for address in addresses):
         return f"port {addresses[-1].port} does not exist; begin lower for --workers {workers}"
+    if any(address.covers(admin) for address in addresses):
+        return f"counted up for --workers {workers} it comes to AUTHZ_ADMIN_LISTEN={admin}; move one of them"
     return ""
 
 

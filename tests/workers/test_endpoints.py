@@ -6,10 +6,12 @@ from authz_service.address import Address
 from authz_service.errors import ConfigurationError
 from authz_service.workers.endpoints import MAX_WORKERS, endpoints
 
+ADMIN = Address("127.0.0.1", 9902)
+
 
 def named(listen: str, workers: int) -> list[str]:
     addresses = tuple(Address.parse(text) for text in listen.split(","))
-    return [str(address) for address in endpoints(addresses, workers)]
+    return [str(address) for address in endpoints(addresses, ADMIN, workers)]
 
 
 @pytest.mark.parametrize(("listen", "expected"), [
@@ -32,6 +34,8 @@ def test_addresses_are_taken_as_listed_or_counted_up_from_the_only_one(listen: s
     ("127.0.0.1:0", 2, "choose"),
     ("127.0.0.1:0,127.0.0.1:1", 2, "port 0 would be another one after each restart"),
     ("127.0.0.1:65535", 2, "port 65536 does not exist; begin lower"),
+    ("127.0.0.1:9900", 3, "it comes to AUTHZ_ADMIN_LISTEN=127.0.0.1:9902; move one"),
+    ("0.0.0.0:9901", 2, "it comes to AUTHZ_ADMIN_LISTEN=127.0.0.1:9902"),
     ("127.0.0.1:9191", 0, "must be from 1 to"),
     ("127.0.0.1:9191", -1, "must be from 1 to"),
     ("127.0.0.1:9191", MAX_WORKERS + 1, "must be from 1 to"),
