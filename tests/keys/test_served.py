@@ -170,3 +170,14 @@ class TestLastUse:
         served.mark_used("b")
         served._serve(key_set(signing_key("a")), clock.now)
         assert (served.last_used("a"), served.last_used("b")) == (NOW, None)
+
+    def test_of_several_processes_the_one_that_used_it_last_counts(self, served: ServedKeys, clock: Clock) -> None:
+        """Each tells by and by of what it did, so older news may come last."""
+        served._serve(key_set(signing_key("a")), clock.now)
+        served.used_elsewhere("a", NOW + 5)
+        served.used_elsewhere("a", NOW)
+        assert served.last_used("a") == NOW + 5
+
+    def test_ids_outside_the_set_are_not_remembered_of_other_processes_either(self, served: ServedKeys) -> None:
+        served.used_elsewhere("a", NOW)
+        assert served.last_used("a") is None
