@@ -22,6 +22,7 @@ OBJECT_BYTES = 100
 MAX_SHARED_BYTES = 8 * 1024 * 1024
 """Of sets of permissions or roles that are kept for the next caller who has the same."""
 MAX_UNSPOKEN = 10_000
+"""Combinations of headers that are kept: which claims a token has is its issuer's choice, and there may be many."""
 
 _name = itemgetter(0)
 

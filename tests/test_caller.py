@@ -5,9 +5,12 @@ import weakref
 from types import MappingProxyType
 from typing import Any
 
+import pytest
+
+from authz_service import caller as room
 from authz_service.caller import MAX_SHARED_BYTES, Caller, Introduction
 from authz_service.model import Claims
-from authz_service.policy.loader import parse_policy
+from authz_service.policy.loader import Policy, parse_policy
 from authz_service.token.verifier import VerifiedToken
 from authz_service.transport.check import encode_identity
 from tests.support.check_level import FixedKeys
@@ -18,11 +21,16 @@ version: 1
 claims_to_headers: {sub: x-auth-sub}
 rules: [{name: own, match: {path: "/orgs/{id}"}, require: {claim_equals_param: {org_id: id}}}]
 """)
+MANY_HEADERS = parse_policy("""
+version: 1
+claims_to_headers: {sub: x-auth-sub, a: x-auth-a, b: x-auth-b}
+rules: []
+""")
 KEY = FixedKeys(signing_key()).key(ISSUER, KID)
 
 
-def introduction() -> Introduction:
-    return Introduction(POLICY, 8192, encode_identity, forward_authorization=False)
+def introduction(policy: Policy = POLICY) -> Introduction:
+    return Introduction(policy, 8192, encode_identity, forward_authorization=False)
 
 
 def caller(by: Introduction, permissions: frozenset[str] = frozenset(), **payload: Any) -> Caller:
@@ -58,3 +66,22 @@ def test_of_the_payload_only_text_is_kept_that_rules_compare() -> None:
     by = introduction()
     assert caller(by, org_id="org-1", other="x").claims.payload == {"org_id": "org-1"}
     assert caller(by, org_id=[["org-1"] * 1000]).claims.payload == {"org_id": None}
+
+
+def unspoken(by: Introduction) -> list[tuple[str, ...]]:
+    """What callers do not say of themselves, who have the claims ``a``, ``b``, both, and none."""
+    claims: list[dict[str, Any]] = [{"a": "1"}, {"b": "1"}, {"a": "1", "b": "1"}, {}]
+    return [caller(by, **each).identity().unspoken for each in claims]
+
+
+def test_only_so_many_combinations_of_headers_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "MAX_UNSPOKEN", 2)
+    by = introduction(MANY_HEADERS)
+    unspoken(by)
+    assert len(by._unspoken_by) == 2
+
+
+def test_a_combination_that_is_not_kept_is_as_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = unspoken(introduction(MANY_HEADERS))
+    monkeypatch.setattr(room, "MAX_UNSPOKEN", 0)
+    assert unspoken(introduction(MANY_HEADERS)) == kept
