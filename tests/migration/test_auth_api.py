@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pytest
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from authz_service.errors import Reason, TokenRefused, Unavailable
 from authz_service.migration.auth_api import (
@@ -210,23 +211,40 @@ async def test_no_proxy_of_the_environment_sees_a_token(monkeypatch: pytest.Monk
     assert results == [ACCEPTED]
 
 
-async def test_connections_are_kept_and_cookies_are_not() -> None:
+@asynccontextmanager
+async def serving(handler: Handler) -> AsyncIterator[str]:
+    """An Auth-API that answers so; :returns: its URL, by a name: of an address aiohttp's own jar keeps no cookie."""
+    app = web.Application()
+    app.router.add_get(PATH, handler)
+    async with serve_app(app) as url:
+        yield url.replace("127.0.0.1", "localhost") + PATH
+
+
+async def test_connections_are_kept() -> None:
     peers: set[object] = set()
-    cookies: list[str | None] = []
 
     async def answer(request: web.Request) -> web.Response:
         assert request.transport is not None
         peers.add(request.transport.get_extra_info("peername"))
-        cookies.append(request.headers.get("Cookie"))
-        return web.Response(body=ANSWER, headers={"Set-Cookie": "session=of-another-caller; Path=/"})
+        return web.Response(body=ANSWER)
 
-    app = web.Application()
-    app.router.add_get("/permissions", answer)
-    async with serve_app(app) as url, client(f"{url}/permissions") as (auth_api, _):
+    async with serving(answer) as url, client(url) as (auth_api, _):
         for _ in range(3):
             await auth_api.ask(HS256_TOKEN)
     assert len(peers) == 1
-    assert cookies == [None] * 3
+
+
+async def test_no_cookie_of_one_answer_goes_with_the_next_question() -> None:
+    cookies: list[str | None] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        cookies.append(request.headers.get("Cookie"))
+        return web.Response(body=ANSWER, headers={"Set-Cookie": "session=of-another-caller; Path=/"})
+
+    async with serving(answer) as url, client(url) as (auth_api, _):
+        for _ in range(2):
+            await auth_api.ask(HS256_TOKEN)
+    assert cookies == [None, None]
 
 
 async def test_an_outage_is_told_when_it_begins_and_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
