@@ -24,7 +24,7 @@ from authz_service.address import Address
 from authz_service.errors import ConfigurationError
 from authz_service.transport import http2_frames as frame_types
 from authz_service.transport import native_peer, native_server
-from authz_service.transport.backlog import BURST_SECONDS, LULL_SECONDS, Lateness
+from authz_service.transport.backlog import BURST_SECONDS, LONGEST_TURN_SECONDS, LULL_SECONDS, Lateness
 from authz_service.transport.check_service import METHOD
 from authz_service.transport.grpc_wire import MESSAGE_PREFIX, UNKNOWN_METHOD, CallRefused
 from authz_service.transport.http2 import HANDSHAKE_SECONDS
@@ -377,6 +377,9 @@ class Pipe(asyncio.Transport):
     def resume_reading(self) -> None:
         self.reading = True
 
+    def abort(self) -> None:
+        self.protocol.connection_lost(None)
+
 
 def peer_of(
     check: native_peer.Handler, late: native_peer.Handler | None = None, lateness: Lateness = NEVER_LATE
@@ -546,6 +549,30 @@ async def test_what_waits_too_long_is_refused_and_the_next_burst_is_decided(monk
     assert b"decided" in pipe.unread
 
 
+async def test_the_time_that_a_peer_takes_to_read_its_answers_is_not_held_against_its_calls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 7.0
+    monkeypatch.setattr(native_peer, "timer", lambda: now)
+    lateness = Lateness(lambda: now, lambda: now)
+    answer = bytes(native_peer.WRITE_BUFFER_BYTES // native_peer.TURN_PIECES * 3 // 4)
+    peer = peer_of(lambda *_: answer, lambda *_: b"refused", lateness)
+    pipe, raw = Pipe(peer), Client()
+    calls = 3 * native_peer.TURN_PIECES
+    sent = b"".join(raw.call(number) for number in range(1, 2 * calls, 2))
+    peer.data_received(HELLO + window_update(0, 1 << 30) + sent)
+    while peer._stalled_since is None:  # noqa: ASYNC110 - until the second turn; the calls of the third have waited
+        await asyncio.sleep(0)
+    while now < 7.0 + 2 * BURST_SECONDS:  # meanwhile others are served
+        now += LONGEST_TURN_SECONDS
+        lateness.took(LONGEST_TURN_SECONDS)
+    before = pipe.read_all().count(b"grpc-status")
+    await all_answered(pipe)
+    assert 0 < before < calls
+    assert before + pipe.unread.count(b"grpc-status") == calls
+    assert b"refused" not in pipe.unread
+
+
 async def test_what_comes_after_the_goodbye_is_not_kept() -> None:
     peer = peer_of(lambda *_: b"ok")
     pipe, raw = Unplugged(peer), Client()
@@ -622,6 +649,26 @@ async def drain_a_silent_peer() -> None:
         assert await reader.read() == b""
         writer.close()
         await stopping
+
+
+@pytest.mark.parametrize(("grace", "waits"), [(30, [1, 29]), (1, [0.5, 0.5])])
+async def test_a_peer_that_stays_silent_gets_the_second_goaway_in_time_for_its_calls(
+    grace: float, waits: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[tuple[float, list[int]]] = []
+    server = NativeServer(Service(), (Address(path=f"{tmp_path}/authz.sock"),), lateness=NEVER_LATE)
+    pipe = Pipe(server._new_peer())
+    pipe.protocol.data_received(HELLO + Client().call(1, b"wait"))
+
+    async def deserted(seconds: float) -> bool:
+        goaways = [each.payload[:4] for each in read_frames(pipe.unread) if each.type == frame_types.GOAWAY]
+        waited.append((seconds, list(map(int.from_bytes, goaways))))
+        return False
+
+    monkeypatch.setattr(server, "_wait_deserted", deserted)
+    await server.stop(grace)
+    first, second = frame_types.MAX_STREAM_ID, 1
+    assert waited == [(waits[0], [first]), (waits[1], [first, second])]
 
 
 async def test_tls_client_that_speaks_h2_is_answered(tmp_path: Path) -> None:
