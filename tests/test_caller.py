@@ -35,7 +35,7 @@ def introduction(policy: Policy = POLICY) -> Introduction:
 
 def caller(by: Introduction, permissions: frozenset[str] = frozenset(), **payload: Any) -> Caller:
     claims = Claims(ISSUER, "user-1", NOW, permissions, frozenset(), MappingProxyType({"sub": "user-1", **payload}))
-    return by.of(VerifiedToken(claims, KEY, "RS256"))
+    return by.of(VerifiedToken(claims, KEY))
 
 
 def many(number: int) -> frozenset[str]:

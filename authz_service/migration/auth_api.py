@@ -119,7 +119,7 @@ class AuthApi:
         self._answers_again()
         if claims is None:
             raise TokenRefused(Reason.SIGNATURE_INVALID, "The Auth-API does not accept the access token.")
-        return VerifiedToken(claims, NO_KEY, "")
+        return VerifiedToken(claims, NO_KEY)
 
     async def _ask(self, token: str) -> Claims | None:
         """The claims; None for a token that is refused."""

@@ -66,7 +66,7 @@ class LoggedToken:
             caller.issuer, caller.subject or _stand_in(caller.sub_hash), 0, frozenset(caller.permissions),
             frozenset(caller.roles), MappingProxyType(payload),
         )  # fmt: skip
-        return VerifiedToken(claims, _NO_KEY, "")
+        return VerifiedToken(claims, _NO_KEY)
 
     def _without_claims(self, asked: Asked, reason: Reason) -> Refused | CouldNotTell:
         if self._issuers and reason in {Reason.ISSUER_MISMATCH, Reason.AUDIENCE_MISMATCH}:

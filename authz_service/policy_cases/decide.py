@@ -76,7 +76,7 @@ class _StandIn:
         rules = self._issuers.get(unverified_issuer(payload))
         if rules is None:
             raise TokenRefused(Reason.ISSUER_MISMATCH, "The access token was not issued by a trusted issuer.")
-        return VerifiedToken(verify_claims(payload, rules, now), self._key, "")
+        return VerifiedToken(verify_claims(payload, rules, now), self._key)
 
     def vouches(self, _claims: Claims, _key: VerificationKey, _now: float) -> bool:
         """Never: each case is decided on its own."""

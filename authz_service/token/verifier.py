@@ -40,7 +40,6 @@ class VerifiedToken(NamedTuple):
 
     claims: Claims
     key: VerificationKey
-    algorithm: str
 
     @property
     def kid(self) -> str:
@@ -87,7 +86,7 @@ class TokenVerifier:
             raise TokenRefused(Reason.SIGNATURE_INVALID, "The access token's signature is not valid.")
         claims = verify_claims(unverified.unverified_payload, rules, now)
         self._keys.mark_used(issuer, key.kid)
-        return VerifiedToken(claims, key, unverified.algorithm)
+        return VerifiedToken(claims, key)
 
     def vouches(self, claims: Claims, key: VerificationKey, now: float) -> bool:
         """Whether a token that was verified before would be again.

@@ -160,7 +160,7 @@ async def test_answers_to_requests_at_once_do_not_meet() -> None:
 
 def test_an_answer_is_about_one_token_and_no_other() -> None:
     verifier = AskedVerifier()
-    verifier.hold("asked-about", VerifiedToken(vouched_claims(claims(), "http://issuer"), NO_KEY, ""))
+    verifier.hold("asked-about", VerifiedToken(vouched_claims(claims(), "http://issuer"), NO_KEY))
     assert verifier.verify("asked-about", NOW).claims.subject == "user-1"
     with pytest.raises(UnknownToken):
         verifier.verify("another", NOW)

@@ -34,7 +34,7 @@ class Verifier:
         found = self._tokens[token]
         if isinstance(found, Refused):
             raise found.with_traceback(None)
-        return VerifiedToken(found, KEY, "RS256")
+        return VerifiedToken(found, KEY)
 
     def vouches(self, _claims: Claims, _key: VerificationKey, _now: float) -> bool:
         return False

@@ -47,14 +47,14 @@ def verifier(
 def test_a_good_token_is_accepted_with_its_claims_and_its_key() -> None:
     verified = verifier().verify(tokens.token(), NOW)
     assert isinstance(verified, VerifiedToken)
-    assert (verified.kid, verified.algorithm) == (KID, "RS256")
+    assert verified.kid == KID
     assert verified.claims.payload == claims()
 
 
 @pytest.mark.parametrize("algorithm", sorted(ALL))
 def test_each_configurable_algorithm_works_end_to_end(algorithm: str) -> None:
     key = signing_key(KID, algorithm)
-    assert verifier(ALL, {ISSUER: jwks(key)}).verify(key.sign(claims()), NOW).algorithm == algorithm
+    assert verifier(ALL, {ISSUER: jwks(key)}).verify(key.sign(claims()), NOW).kid == KID
 
 
 def test_the_key_of_one_issuer_does_not_vouch_for_another() -> None:
