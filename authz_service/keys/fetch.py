@@ -4,16 +4,15 @@ import asyncio
 import logging
 import ssl
 from ipaddress import ip_address
-from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from authz_service import __version__
-from authz_service.errors import ConfigurationError, KeySetRefused
+from authz_service.errors import KeySetRefused
 from authz_service.http_library import aiohttp
-from authz_service.http_url import shown
+from authz_service.http_url import is_https, shown
 from authz_service.keys.jwk import MAX_DOCUMENT_BYTES
 from authz_service.keys.source import Fetched, FetchFailure
 
@@ -32,20 +31,15 @@ log = logging.getLogger(__name__)
 
 
 class Fetcher:
-    """Fetches one URL.
+    """Fetches one URL. With https it trusts the system's certificates, or those of OpenSSL's ``SSL_CERT_FILE``.
 
     :param timeout_seconds: for all of it: name resolution, TLS and the last byte.
-    :param ca_file: PEM certificates to trust instead of the system's (which OpenSSL's ``SSL_CERT_FILE`` replaces too).
-    :raises ConfigurationError: when ``ca_file`` cannot be used.
     """
 
-    def __init__(
-        self, url: str, timeout_seconds: float, max_bytes: int = MAX_DOCUMENT_BYTES, ca_file: Path | None = None
-    ) -> None:
+    def __init__(self, url: str, timeout_seconds: float) -> None:
         self.url = url
         self._timeout_seconds = timeout_seconds
-        self._max_bytes = max_bytes
-        self._tls = _tls_context(ca_file) if urlsplit(url).scheme == "https" else None
+        self._tls = ssl.create_default_context() if is_https(url) else True
         if is_exposed(url):
             log.warning(
                 "%s is plain http outside this cluster: whoever is on the way can replace the keys. "
@@ -66,7 +60,7 @@ class Fetcher:
 
     def _session(self) -> aiohttp.ClientSession:
         """A session for one fetch: names are resolved anew and nothing is kept, no connection and no cookie."""
-        connector = aiohttp.TCPConnector(force_close=True, ssl=True if self._tls is None else self._tls)
+        connector = aiohttp.TCPConnector(force_close=True, ssl=self._tls)
         return aiohttp.ClientSession(
             connector=connector, headers=REQUEST_HEADERS, trust_env=False, auto_decompress=False,
             timeout=aiohttp.ClientTimeout(total=None),  # the one time-out is in fetch()
@@ -78,7 +72,7 @@ class Fetcher:
             if etag is not None and response.status == 304:  # noqa: PLR2004 - RFC 9110 section 15.4.5
                 return Fetched(None, etag_of(response.headers) or etag, max_age_seconds(response.headers))
             check_head(response)
-            document = await read_body(response, self._max_bytes)
+            document = await read_body(response, MAX_DOCUMENT_BYTES)
             return Fetched(document, etag_of(response.headers), max_age_seconds(response.headers))
 
     def _refuse(self, error: Exception) -> NoReturn:
@@ -170,10 +164,3 @@ def is_exposed(url: str) -> bool:
         return not ip_address(host).is_loopback
     except ValueError:
         return "." in host and not host.endswith((".localhost", ".svc", ".cluster.local", ".internal"))
-
-
-def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:  # an ssl.SSLError is one
-        raise ConfigurationError([f"{ca_file}: not a usable CA file: {error.strerror or error}"]) from None

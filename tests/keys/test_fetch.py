@@ -12,7 +12,7 @@ import pytest
 import uvloop
 from multidict import CIMultiDict
 
-from authz_service.errors import ConfigurationError, KeySetRefused
+from authz_service.errors import KeySetRefused
 from authz_service.keys.fetch import MAX_ETAG_LENGTH, Fetcher, etag_of, is_exposed, max_age_seconds
 from authz_service.keys.jwk import MAX_DOCUMENT_BYTES
 from authz_service.keys.source import Fetched, FetchFailure
@@ -275,18 +275,16 @@ class TestConnection:
             await auth_api.until_idle()
 
 
-class TestTls:
-    async def test_an_own_authority_vouches(self, tmp_path: Path) -> None:
-        authority = Authority(tmp_path)
-        async with issuer(DOCUMENT, authority.server()) as auth_api:
-            fetched = await Fetcher(auth_api.url, AMPLE_SECONDS, ca_file=authority.ca_file).fetch()
-            assert fetched.document == DOCUMENT
+@pytest.fixture
+def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
+    """One that the environment trusts."""
+    trusted = Authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted.ca_file))
+    return trusted
 
-    async def test_the_authority_of_the_environment_vouches(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        authority = Authority(tmp_path)
-        monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca_file))
+
+class TestTls:
+    async def test_the_authority_of_the_environment_vouches(self, authority: Authority) -> None:
         async with issuer(DOCUMENT, authority.server()) as auth_api:
             assert (await Fetcher(auth_api.url, AMPLE_SECONDS).fetch()).document == DOCUMENT
 
@@ -297,17 +295,15 @@ class TestTls:
 
     @pytest.mark.parametrize(("host", "expired"), [("127.0.0.1", True), ("127.0.0.2", False), ("other.test", False)])
     async def test_an_expired_or_foreign_certificate_is_refused_before_anything_is_asked(
-        self, tmp_path: Path, host: str, *, expired: bool
+        self, authority: Authority, host: str, *, expired: bool
     ) -> None:
-        authority = Authority(tmp_path)
         async with issuer(DOCUMENT, authority.server(host, expired=expired)) as auth_api:
-            refused = await refusal(Fetcher(auth_api.url, AMPLE_SECONDS, ca_file=authority.ca_file))
+            refused = await refusal(Fetcher(auth_api.url, AMPLE_SECONDS))
             assert (refused.cause, auth_api.requests) == (FetchFailure.TLS, [])
 
-    async def test_the_log_can_tell_an_expired_certificate_from_a_foreign_one(self, tmp_path: Path) -> None:
-        authority = Authority(tmp_path)
+    async def test_the_log_can_tell_an_expired_certificate_from_a_foreign_one(self, authority: Authority) -> None:
         async with issuer(DOCUMENT, authority.server(expired=True)) as auth_api:
-            refused = await refusal(Fetcher(auth_api.url, AMPLE_SECONDS, ca_file=authority.ca_file))
+            refused = await refusal(Fetcher(auth_api.url, AMPLE_SECONDS))
             assert "certificate has expired" in str(refused)
 
     async def test_plain_http_where_tls_was_asked_for(self) -> None:
@@ -325,21 +321,12 @@ class TestTls:
             refused = await refusal(Fetcher(f"https://127.0.0.1:{port}/", SHORT_SECONDS))
             assert refused.cause == FetchFailure.TIMEOUT
 
-    async def test_faults_leave_no_connection(self, tmp_path: Path) -> None:
-        authority = Authority(tmp_path)
+    async def test_faults_leave_no_connection(self, authority: Authority) -> None:
         async with issuer(DOCUMENT, authority.server()) as auth_api:
             auth_api.behave_next(Hang(), EndlessBody(), Reset(mid_body=True))
             for _ in range(3):
-                await refusal(Fetcher(auth_api.url, SHORT_SECONDS, ca_file=authority.ca_file))
+                await refusal(Fetcher(auth_api.url, SHORT_SECONDS))
             await auth_api.until_idle()
-
-    @pytest.mark.parametrize("content", [None, b"", b"not PEM", b"-----BEGIN CERTIFICATE-----\nAAAA\n"])
-    def test_an_unusable_ca_file_is_a_configuration_error(self, tmp_path: Path, content: bytes | None) -> None:
-        ca_file = tmp_path / "ca.pem"
-        if content is not None:
-            ca_file.write_bytes(content)
-        with pytest.raises(ConfigurationError, match=r"ca\.pem: not a usable CA file"):
-            Fetcher("https://auth-api.test/", AMPLE_SECONDS, ca_file=ca_file)
 
 
 class TestMaxAge:
