@@ -28,8 +28,8 @@ NOT_ANNOUNCED = frozenset({Reason.CLAIMS_TOO_LARGE, Reason.CLAIMS_INVALID})
 """The token was good, the rule satisfied, and no header could carry the caller."""
 OF_THE_SERVICE = frozenset({
     Reason.KEYS_UNAVAILABLE, Reason.AUTH_API_UNAVAILABLE, Reason.OVERLOADED, Reason.INTERNAL_ERROR,
-    Reason.REQUEST_MALFORMED,
 })  # fmt: skip
+"""No verdict. What is refused unread, or cannot be read, has no line at all."""
 
 
 class Replay:
