@@ -22,8 +22,8 @@ class Figure(NamedTuple):
 class Samples:
     """Repetition by repetition: the n-th sample of one subject was taken next to the n-th of each other."""
 
-    def __init__(self, tree: Tree | None = None) -> None:
-        self.tree: Tree = tree or {}
+    def __init__(self) -> None:
+        self.tree: Tree = {}
 
     def add(self, section: str, subject: str, **quantities: float) -> None:
         """One repetition."""

@@ -54,7 +54,7 @@ class Stage(NamedTuple):
 
 
 @contextmanager
-def stage(cores: Cores, only: frozenset[str] = frozenset()) -> Iterator[Stage]:
+def stage(cores: Cores) -> Iterator[Stage]:
     """Start all parts; :raises BenchFailed: one of them does not start, or does not let a good request through."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
@@ -65,7 +65,6 @@ def stage(cores: Cores, only: frozenset[str] = frozenset()) -> Iterator[Stage]:
         servers = {
             subject: stack.enter_context(server)
             for subject, server in _servers(directory, auth_api, recorded, cores).items()
-            if not only or subject in only or subject == EMPTY
         }
         sockets = {subject: server.socket for subject, server in servers.items() if subject != EMPTY_NATIVE}
         envoy = stack.enter_context(Envoy(directory, key_set, sockets, core=cores.subject))

@@ -14,7 +14,7 @@ from chaos.record import ALLOWED, Record, constant_rate
 from chaos.sidecar import in_namespace
 from chaos.stage import Alone, alone, metric, serving, status_code, until, until_verdict
 from chaos.table import Report, row
-from chaos.tokens import in_turn, mint, mint_many
+from chaos.tokens import forged_with_unknown_kids, in_turn, mint, mint_many
 from tests.support.issuer import Behaviour, Drip, Reset, Serve, SlowHead, Status, issuer
 from tests.support.tokens import jwks, signing_key
 
@@ -200,7 +200,7 @@ async def unknown_kids(report: Report) -> None:
 async def unknown_kids_burst(report: Report) -> None:
     async with alone() as stage, stage.channel() as channel:
         before = len(stage.issuer.requests)
-        forged = await constant_rate(channel.ask, flood.forged(), 500, 0.5)
+        forged = await constant_rate(channel.ask, forged_with_unknown_kids(), 500, 0.5)
         valid = await constant_rate(channel.ask, in_turn(mint_many(count=5)), 100, 0.2)
         report.hold(set(forged.verdicts) == {"key_not_found"}, f"{forged.asked} forged: {dict(forged.verdicts)}")
         report.hold(valid.failed == 0, f"valid: {valid.failures}")

@@ -16,7 +16,6 @@ from tests.support.service import POLICY
 
 LOAD_PER_SECOND = 200.0
 FAILURES = 'authz_policy_reloads_total{result="failure"}'
-SUCCESSES = 'authz_policy_reloads_total{result="success"}'
 CLOSED = POLICY.replace("groups:read", "groups:nobody")
 HALF = POLICY[: len(POLICY) // 2]
 BAD = POLICY.replace("methods: [GET]", "methods: GET, or so")

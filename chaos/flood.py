@@ -18,7 +18,6 @@ from chaos.grpc_client import connect
 from chaos.record import take_what_is_left
 from chaos.tokens import forged_with_unknown_kids
 
-forged = forged_with_unknown_kids
 MOST_UNANSWERED = 2_000
 """Beyond it the flood waits: the figure is what was answered."""
 MOST_AT_ONCE = 20
@@ -36,7 +35,7 @@ class Sent(NamedTuple):
 
 async def flood(address: Address, per_second: float, seconds: float) -> Sent:
     """Send so many a second, or as many as are answered."""
-    channel, messages, verdicts = await connect(address), forged(), Counter[str]()
+    channel, messages, verdicts = await connect(address), forged_with_unknown_kids(), Counter[str]()
     started = time.monotonic()
     sent, elapsed = 0, 0.0
 

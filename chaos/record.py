@@ -75,11 +75,11 @@ class Record:
         bad = ", ".join(f"{count} {verdict}" for verdict, count in self.verdicts.items() if verdict != ALLOWED)
         return f"{self.failed} of {len(self.outcomes)} failed" + (f" ({bad})" if bad else "")
 
-    def percentile(self, percent: float, since: float = 0.0, until: float = float("inf")) -> float:
-        """Seconds, of the requests that were due in this time."""
-        seconds = sorted(outcome.seconds for outcome in self.outcomes if since <= outcome.due < until)
+    def percentile(self, percent: float) -> float:
+        """Seconds; :raises ValueError: of nothing."""
+        seconds = sorted(outcome.seconds for outcome in self.outcomes)
         if not seconds:
-            raise ValueError("no request was due in that time")
+            raise ValueError("nothing was asked")
         return seconds[min(len(seconds) - 1, int(len(seconds) * percent / 100))]
 
     def between(self, since: float, until: float) -> "Record":

@@ -11,7 +11,7 @@ from typing import IO
 from chaos.grpc_client import ask_once
 from chaos.tokens import check_message
 from demo.ports import free_port
-from tests.support.service import PATIENCE_SECONDS, POLICY, Service
+from tests.support.service import PATIENCE_SECONDS, Service
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -27,12 +27,11 @@ class Sidecar(Service):
     """
 
     def __init__(
-        self, directory: Path, environ: Mapping[str, str], policy: str = POLICY, *, wrapper: Sequence[str] = (),
-        output: Output | None = None,
-    ) -> None:  # fmt: skip
+        self, directory: Path, environ: Mapping[str, str], *, wrapper: Sequence[str] = (), output: Output | None = None
+    ) -> None:
         self._admin = f"127.0.0.1:{free_port()}"
         chosen = {"AUTHZ_TRANSPORT": os.environ["AUTHZ_TRANSPORT"]} if "AUTHZ_TRANSPORT" in os.environ else {}
-        super().__init__(directory, {"AUTHZ_ADMIN_LISTEN": self._admin, **chosen, **environ}, policy)
+        super().__init__(directory, {"AUTHZ_ADMIN_LISTEN": self._admin, **chosen, **environ})
         self._wrapper = tuple(wrapper)
         self._output = output
 

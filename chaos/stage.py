@@ -22,7 +22,6 @@ from chaos.tokens import ISSUER, check_message
 from demo.envoy_bootstrap import load, with_endpoints
 from tests.support.envoy import RunningEnvoy, run_envoy
 from tests.support.issuer import Issuer, issuer
-from tests.support.service import POLICY
 from tests.support.tokens import jwks, signing_key
 
 POLL_SECONDS = 0.01
@@ -59,13 +58,13 @@ class BehindEnvoy(NamedTuple):
 
 @asynccontextmanager
 async def sidecar(
-    auth_api: Issuer, environ: Mapping[str, str] | None = None, policy: str = POLICY, *, ready: bool = True,
-    wrapper: Sequence[str] = (), output: Output | None = None,
+    auth_api: Issuer, environ: Mapping[str, str] | None = None, *, ready: bool = True, wrapper: Sequence[str] = (),
+    output: Output | None = None,
 ) -> AsyncIterator[Sidecar]:  # fmt: skip
     """A service of this issuer; ended at the end of the row, whatever happened. See :class:`Sidecar`."""
     settings = {"AUTH_API_ISSUER": ISSUER, "AUTH_API_JWKS_URL": auth_api.url, **(environ or {})}
     with tempfile.TemporaryDirectory(prefix="chaos-") as directory:
-        running = Sidecar(Path(directory), settings, policy, wrapper=wrapper, output=output)
+        running = Sidecar(Path(directory), settings, wrapper=wrapper, output=output)
         try:
             await running.start()
             if ready:
@@ -78,21 +77,19 @@ async def sidecar(
 
 @asynccontextmanager
 async def alone(
-    environ: Mapping[str, str] | None = None, policy: str = POLICY, *, document: bytes | None = None,
-    ready: bool = True, wrapper: Sequence[str] = (), output: Output | None = None,
+    environ: Mapping[str, str] | None = None, *, document: bytes | None = None, ready: bool = True,
+    wrapper: Sequence[str] = (), output: Output | None = None,
 ) -> AsyncIterator[Alone]:  # fmt: skip
     """A service whose issuer is up and publishes ``signing_key()``, if nothing else is said; see :class:`Sidecar`."""
     async with (
         issuer(document or jwks(signing_key())) as auth_api,
-        sidecar(auth_api, environ, policy, ready=ready, wrapper=wrapper, output=output) as authz,
+        sidecar(auth_api, environ, ready=ready, wrapper=wrapper, output=output) as authz,
     ):
         yield Alone(auth_api, authz)
 
 
 @asynccontextmanager
-async def behind_envoy(
-    count: int = 1, environ: Mapping[str, str] | None = None, *, concurrency: int = 1
-) -> AsyncIterator[BehindEnvoy]:
+async def behind_envoy(count: int = 1, environ: Mapping[str, str] | None = None) -> AsyncIterator[BehindEnvoy]:
     """Everything up, and every endpoint found healthy by Envoy."""
     async with AsyncExitStack() as stack:
         auth_api = await stack.enter_async_context(issuer(jwks(signing_key())))
@@ -101,7 +98,7 @@ async def behind_envoy(
         bootstrap = with_endpoints(
             load(), listener_port=0, authz=[each.address for each in endpoints], chat_api_port=port, admin_port=0
         )
-        envoy = await stack.enter_async_context(run_envoy(bootstrap, concurrency=concurrency))
+        envoy = await stack.enter_async_context(run_envoy(bootstrap))
         await until_healthy(envoy, count)
         where = urlsplit(envoy.url)
         pool = HttpPool(where.hostname or "", where.port or 0)
@@ -114,12 +111,12 @@ async def until_healthy(envoy: RunningEnvoy, count: int) -> None:
     await until(lambda: asyncio.to_thread(lambda: envoy.stats("cluster.authz.membership_healthy") == count))
 
 
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 20.0, poll: float = POLL_SECONDS) -> float:
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 20.0) -> float:
     """Wait for a condition; :returns: the seconds it took. :raises TimeoutError:."""
     started = time.monotonic()
     async with asyncio.timeout(seconds):
         while not await condition():
-            await asyncio.sleep(poll)
+            await asyncio.sleep(POLL_SECONDS)
     return time.monotonic() - started
 
 

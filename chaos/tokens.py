@@ -43,12 +43,12 @@ def check_message(token: str | None, path: str = PATH) -> bytes:
     return _template(len(token), path).replace(b"T" * len(token), token.encode())
 
 
-def in_turn(tokens: Sequence[str], path: str = PATH) -> Iterator[bytes]:
+def in_turn(tokens: Sequence[str]) -> Iterator[bytes]:
     """Check messages, without end."""
-    return cycle([check_message(token, path) for token in tokens])
+    return cycle([check_message(token) for token in tokens])
 
 
-def forged_with_unknown_kids(start: int = 0) -> Iterator[bytes]:
+def forged_with_unknown_kids() -> Iterator[bytes]:
     """Check messages, each with another key id that nobody ever published; for ever.
 
     Quickly made: the processor is needed by those who have to answer them.
@@ -59,7 +59,7 @@ def forged_with_unknown_kids(start: int = 0) -> Iterator[bytes]:
     def header(number: int) -> bytes:
         return b64encode(b'{"alg":"RS256","typ":"at+jwt","kid":"unknown-%016d"}' % number)  # needs no padding
 
-    first = header(start)
+    first = header(0)
     before, _, after = check_message(f"{first.decode()}.{payload}.{'A' * 342}").partition(first)
-    for number in count(start):
+    for number in count():
         yield before + header(number) + after
