@@ -16,7 +16,7 @@ from authz_service.http_url import is_https, shown
 from authz_service.keys.fetch import check_head, in_our_words, is_exposed, read_body
 from authz_service.model import Claims
 from authz_service.token.claims import vouched_claims
-from authz_service.token.jws import VerificationKey
+from authz_service.token.jws import NO_KEY
 from authz_service.token.strict_json import NotStrictJson, parse_object
 from authz_service.token.verifier import VerifiedToken
 
@@ -38,9 +38,6 @@ REQUEST_HEADERS = {
 
 ACCEPTED, REFUSED, MALFORMED, ABANDONED = "accepted", "refused", "malformed", "abandoned"
 """How a question ends, beside the causes of :class:`authz_service.keys.source.FetchFailure`."""
-
-NO_KEY = VerificationKey("", frozenset(), "", {})
-"""Verifies nothing: the Auth-API vouches for the token, and no key does."""
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,8 @@ from authz_service.model import Claims
 from authz_service.observability.decision_line import pseudonym
 from authz_service.policy.rollout import fingerprint, share
 from authz_service.policy.routes import Match
-from authz_service.token.jws import VerificationKey
+from authz_service.token.jws import NO_KEY, VerificationKey
 from authz_service.token.verifier import VerifiedToken
-
-_NO_KEY = VerificationKey("", frozenset(), "", {})
 
 
 class CouldNotTell(Exception):
@@ -66,7 +64,7 @@ class LoggedToken:
             caller.issuer, caller.subject or _stand_in(caller.sub_hash), 0, frozenset(caller.permissions),
             frozenset(caller.roles), MappingProxyType(payload),
         )  # fmt: skip
-        return VerifiedToken(claims, _NO_KEY)
+        return VerifiedToken(claims, NO_KEY)
 
     def _without_claims(self, asked: Asked, reason: Reason) -> Refused | CouldNotTell:
         if self._issuers and reason in {Reason.ISSUER_MISMATCH, Reason.AUDIENCE_MISMATCH}:

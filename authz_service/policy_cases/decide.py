@@ -15,7 +15,7 @@ from authz_service.model import Allow, Claims, Decision, Headers, HttpRequest
 from authz_service.policy.loader import Policy
 from authz_service.policy_cases.document import ALLOW, Case, Cases
 from authz_service.token.claims import unverified_issuer, verify_claims
-from authz_service.token.jws import VerificationKey
+from authz_service.token.jws import NO_KEY, VerificationKey
 from authz_service.token.verifier import VerifiedToken
 from authz_service.transport.check import encode_identity
 
@@ -66,7 +66,6 @@ class _StandIn:
         self._first = issuers[0].rules
         self._expires_at = int(now) + LIFETIME_SECONDS
         self._claims = {_token(number): given for number, given in enumerate(claims) if given is not None}
-        self._key = VerificationKey("case", frozenset(), "", {})
 
     def verify(self, token: str, now: float) -> VerifiedToken:
         """As the real one, behind the signature; a token that no case stands for has a bad one."""
@@ -76,12 +75,11 @@ class _StandIn:
         rules = self._issuers.get(unverified_issuer(payload))
         if rules is None:
             raise TokenRefused(Reason.ISSUER_MISMATCH, "The access token was not issued by a trusted issuer.")
-        return VerifiedToken(verify_claims(payload, rules, now), self._key)
+        return VerifiedToken(verify_claims(payload, rules, now), NO_KEY)
 
     def vouches(self, _claims: Claims, _key: VerificationKey, _now: float) -> bool:
         """Never: each case is decided on its own."""
         return False
-
 
     def _completed(self, given: dict[str, Any]) -> dict[str, Any]:
         issuer = given.get("iss")

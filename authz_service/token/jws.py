@@ -77,6 +77,10 @@ class VerificationKey:
             return False
 
 
+NO_KEY = VerificationKey("", frozenset(), "", {})
+"""Verifies nothing: for tokens that no key vouches for, but somebody who was asked, or the log, or a case."""
+
+
 def parse_compact(token: str, algorithms: frozenset[str]) -> UnverifiedJws:
     """Read a token, verify nothing.
 

@@ -6,11 +6,11 @@ import pytest
 
 from authz_service.errors import Reason, Unavailable, UnknownKeyId, UnknownToken
 from authz_service.migration.asking import AskedVerifier, AskingWay
-from authz_service.migration.auth_api import NO_KEY
 from authz_service.model import HttpRequest
 from authz_service.observability.metrics import Metrics
 from authz_service.policy.loader import parse_policy
 from authz_service.token.claims import vouched_claims
+from authz_service.token.jws import NO_KEY
 from authz_service.token.verifier import VerifiedToken
 from authz_service.transport.check import encode_identity
 from authz_service.transport.check_service import CheckService

@@ -6,8 +6,8 @@ from types import MappingProxyType
 from typing import Any
 
 from authz_service.errors import Reason, Refused, TokenRefused
-from authz_service.migration.auth_api import NO_KEY
 from authz_service.token.claims import vouched_claims
+from authz_service.token.jws import NO_KEY
 from authz_service.token.verifier import VerifiedToken
 from tests.support.tokens import ISSUER
 
