@@ -13,10 +13,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from authz_service.authorizer import Verifier
 from authz_service.errors import AlgorithmNotAllowed, Reason, TokenRefused
 from authz_service.keys.jwk import KeySet
-from authz_service.model import Allow, Claims, Decision, Mode
-from authz_service.token.jws import VerificationKey
+from authz_service.model import Allow, Decision, Mode
 from authz_service.token.verifier import VerifiedToken
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -28,13 +28,6 @@ BOUNDS_SECONDS = (
 REQUIREMENT_REASONS = frozenset({Reason.PERMISSION_DENIED, Reason.ROLE_DENIED, Reason.PARAM_MISMATCH})
 VALID_TOKEN_REASONS = frozenset({Reason.ALLOWED, Reason.CLAIMS_TOO_LARGE}) | REQUIREMENT_REASONS
 INVALID_TOKEN_REASONS = TokenRefused.reasons - {Reason.TOKEN_MISSING}
-
-
-class Verifier(Protocol):
-    """What :class:`TimedVerifier` wraps."""
-
-    def verify(self, token: str, now: float) -> VerifiedToken: ...  # noqa: D102
-    def vouches(self, claims: Claims, key: VerificationKey, now: float) -> bool: ...  # noqa: D102
 
 
 class CacheFigures(Protocol):
