@@ -6,12 +6,12 @@ that, and so is what is too long to match anything.
 
 import json
 import re
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from authz_service.authorizer import is_preflight
 from authz_service.errors import Reason
 from authz_service.model import Allow, Claims, Decision, HttpRequest, Mode
+from authz_service.observability.logs import utc
 from authz_service.policy.path import MAX_PATH_BYTES
 from authz_service.policy.rollout import fingerprint
 from authz_service.token.extractor import authorization
@@ -76,7 +76,7 @@ def decided(request: HttpRequest, decision: Decision, now: float, other_reason: 
 def write_line(seen: Decided, *, plain_subject: bool) -> bytes:
     """The line, with its end. Always ASCII: JSON's escapes keep everything else out."""
     line: dict[str, Any] = {
-        "v": VERSION, "time": _utc(seen.time), "request_id": _redacted(seen.request_id),
+        "v": VERSION, "time": utc(seen.time), "request_id": _redacted(seen.request_id),
         "decision": "allow" if seen.allowed else "deny", "reason": seen.reason, "rule": seen.rule, "mode": seen.mode,
         "method": _redacted(seen.method), "path": _redacted(seen.path), "host": _redacted(seen.host),
     }  # fmt: skip
@@ -122,7 +122,3 @@ def _bounded(text: str, length: int) -> str:
 
 def _redacted(text: str) -> str:
     return _TOKEN.sub("(token)", text)
-
-
-def _utc(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -5,8 +5,8 @@ import json
 import logging
 import sys
 import threading
-import time
 from contextlib import suppress
+from datetime import UTC, datetime
 from queue import SimpleQueue
 from traceback import format_tb
 from typing import Literal, TextIO
@@ -77,7 +77,7 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Render one record."""
         line = {
-            "time": _utc(record.created),
+            "time": utc(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
@@ -92,7 +92,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Render one record, control characters escaped."""
-        text = f"{_utc(record.created)} {record.levelname:7} {record.name}: {record.getMessage()}"
+        text = f"{utc(record.created)} {record.levelname:7} {record.name}: {record.getMessage()}"
         if record.exc_info:
             text += " | " + _without_message(record)
         return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -104,5 +104,6 @@ def _without_message(record: logging.LogRecord) -> str:
     return "".join(format_tb(trace)) + (kind.__name__ if kind else "")
 
 
-def _utc(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03}Z"
+def utc(seconds: float) -> str:
+    """Unix seconds as all logs tell them: ``2025-06-15T15:06:40.000Z``."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
