@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from authz_service.alphabet import HTTP_TOKEN
 from authz_service.commands.common import (
     EXIT_FAILED,
     EXIT_OK,
@@ -33,8 +34,6 @@ from authz_service.model import Allow, Deny, HttpRequest
 FEW = 8
 """Lines of one step that are shown whole."""
 
-_WORD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-"""RFC 9110 section 5.6.2: methods and header names."""
 _LONGEST_METHOD = 32
 _MARKS = {Outcome.PASSED: "ok", Outcome.REFUSED: "NO", Outcome.NOTED: "--"}
 
@@ -103,12 +102,12 @@ def _explain(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 def _request(arguments: argparse.Namespace) -> HttpRequest:
     """:raises ConfigurationError: in words that repeat nothing: what stands in a wrong place may be the token."""
     problems = []
-    if not _WORD.fullmatch(arguments.method) or len(arguments.method) > _LONGEST_METHOD:
+    if not HTTP_TOKEN.fullmatch(arguments.method) or len(arguments.method) > _LONGEST_METHOD:
         problems.append("METHOD: must be a method such as GET")
     if not arguments.path.startswith(("/", "*")):
         problems.append("PATH: must begin with /, without scheme and host")
     headers = [tuple(map(str.strip, header.split(":", 1))) for header in arguments.header]
-    if any(len(header) != 2 or not _WORD.fullmatch(header[0]) for header in headers):  # noqa: PLR2004 - name and value
+    if any(len(header) != 2 or not HTTP_TOKEN.fullmatch(header[0]) for header in headers):  # noqa: PLR2004 - name and value
         problems.append("--header: must be 'NAME: VALUE'")
     if problems:
         raise ConfigurationError(problems)

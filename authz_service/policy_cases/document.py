@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
+from authz_service.alphabet import HTTP_TOKEN, TCHARS
 from authz_service.errors import ConfigurationError, Reason
 from authz_service.model import Mode
 from authz_service.policy.grammar import RuleName, Text, Version
@@ -19,8 +20,7 @@ ALLOW = "allow"
 ANSWERS = (ALLOW, *(reason.value for reason in Reason))
 
 _INTEGER = re.compile(r"-?[1-9][0-9]{0,17}")  # Unix seconds have more digits than the policy's numbers may have
-_METHOD = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}$"
-_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
+_METHOD = rf"^[{TCHARS}]{{1,32}}$"
 
 
 class _Mapping(BaseModel):
@@ -64,7 +64,7 @@ class Case(_Mapping):
     @field_validator("headers", mode="after")
     @classmethod
     def _lower_case(cls, headers: dict[str, str]) -> dict[str, str]:
-        if wrong := [name for name in headers if not _HEADER.fullmatch(name)]:
+        if wrong := [name for name in headers if not HTTP_TOKEN.fullmatch(name) or name != name.lower()]:
             raise ValueError(f"must be header names in lower case, not {shown(wrong[0])}")
         return headers
 

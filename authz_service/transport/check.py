@@ -4,7 +4,6 @@ Envoy decides on ``CheckResponse.status.code`` alone and reads an absent one as 
 """
 
 import logging
-import re
 from functools import lru_cache
 from operator import itemgetter
 
@@ -14,7 +13,7 @@ from google.protobuf.struct_pb2 import Struct, Value
 from authz_service._pb.attribute_context_pb2 import AttributeContext
 from authz_service._pb.external_auth_pb2 import CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse
 from authz_service._pb.messages_pb2 import HeaderValue, HeaderValueOption, Status
-from authz_service.alphabet import Alphabet
+from authz_service.alphabet import HTTP_TOKEN, Alphabet
 from authz_service.errors import InternalError, Reason, RequestRefused
 from authz_service.model import Allow, Decision, Deny, Headers, HttpRequest, Mode
 from authz_service.response.challenge import deny
@@ -26,8 +25,6 @@ OK, INVALID_ARGUMENT, PERMISSION_DENIED, INTERNAL, UNAVAILABLE, UNAUTHENTICATED 
 CODES = {400: INVALID_ARGUMENT, 401: UNAUTHENTICATED, 403: PERMISSION_DENIED, 503: UNAVAILABLE}
 FIRST_SERVER_ERROR = 500
 
-TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-"""RFC 9110 section 5.6.2, what a header name is made of."""
 KNOWN = 1024
 """How many encoded parts are kept, of each kind; what clients choose can push out the others, and no more."""
 KNOWN_VERDICTS = 65_536
@@ -163,7 +160,7 @@ def _encode_changes(set_headers: Headers, names: tuple[str, ...]) -> bytes:
     And it removes after it sets: a name in both lists would reach nobody.
     """
     written = {name.lower() for name, _ in set_headers}
-    removed = [name for name in names if name.lower() not in written and TOKEN.fullmatch(name)]
+    removed = [name for name in names if name.lower() not in written and HTTP_TOKEN.fullmatch(name)]
     return _encode_headers(set_headers) + OkHttpResponse(headers_to_remove=removed).SerializeToString()
 
 
@@ -235,7 +232,7 @@ def _encode_headers(headers: Headers) -> bytes:
 @lru_cache(KNOWN)
 def _before_value(name: str, length: int) -> bytes:
     """What of a header comes before a value of this length, in octets."""
-    if not TOKEN.fullmatch(name):
+    if not HTTP_TOKEN.fullmatch(name):
         raise _Unwritable("the name of a header is no token")
     header = delimited(HEADER_KEY, name.encode()) + HEADER_VALUE + LENGTHS[length]
     option = HEADER + LENGTHS[len(header) + length] + header
