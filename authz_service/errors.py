@@ -4,6 +4,7 @@
 
     AuthzServiceError
     ├── ConfigurationError   environment or policy is unusable; lists every mistake at once
+    ├── NoAnswer             another server could not be asked, or what it sent is not to be read
     ├── KeySetRefused        a JWKS document, or the way it arrived, was not usable
     ├── NoVerdictYet         something has to be waited for, then the request is decided again
     │   ├── UnknownKeyId     refresh the key set once
@@ -90,6 +91,31 @@ class ConfigurationError(AuthzServiceError):
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(self.problems))
+
+
+class FetchFailure(StrEnum):
+    """Why no document arrived: the closed list of ``NoAnswer.cause``, and of ``KeySetRefused.cause`` of the fetcher."""
+
+    TIMEOUT = "timeout"
+    DNS = "dns"
+    CONNECTION = "connection"
+    TLS = "tls"
+    HTTP_MALFORMED = "http_malformed"
+    HTTP_STATUS = "http_status"
+    REDIRECT = "redirect"
+    CONTENT_ENCODING = "content_encoding"
+    TOO_LARGE = "too_large"
+
+
+class NoAnswer(AuthzServiceError):
+    """Another server could not be asked, or what it sent is not to be read.
+
+    :param message: for the log, in our own words.
+    """
+
+    def __init__(self, cause: FetchFailure, message: str) -> None:
+        self.cause = cause
+        super().__init__(message)
 
 
 class KeySetRefused(AuthzServiceError):

@@ -1,5 +1,6 @@
 """``http`` and ``https`` URLs as people configure them: issuers, and where their keys are."""
 
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 HTTP_URL_PATTERN = r"^https?://[^\s/?#@]+([/?][^\s#]*)?$"
@@ -20,6 +21,18 @@ def check_http_url(text: str) -> str:
 def is_https(url: str) -> bool:
     """Whether a checked URL promises TLS."""
     return url.startswith("https://")
+
+
+def is_exposed(url: str) -> bool:
+    """Whether ``url`` is plain http to a host outside loopback and the names of a cluster."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").rstrip(".")
+    if parts.scheme != "http":
+        return False
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        return "." in host and not host.endswith((".localhost", ".svc", ".cluster.local", ".internal"))
 
 
 def shown(url: str) -> str:

@@ -15,7 +15,7 @@ FLOORS = (
     ("model",),
     ("token", "policy", "response"),
     ("config", "http_library"),
-    ("caller", "issuers", "policy_file"),
+    ("caller", "http_get", "issuers", "policy_file"),
     ("authorizer",),
     ("limits", "keys"),
     ("observability", "ways"),

@@ -4,9 +4,9 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
-from authz_service.errors import KeySetRefused
+from authz_service.errors import FetchFailure, KeySetRefused
 from authz_service.keys.jwk import KeySet
-from authz_service.keys.source import Fetched, FetchFailure, KeySetSource
+from authz_service.keys.source import Fetched, KeySetSource
 
 NO_USABLE_KEYS = "no_usable_keys"
 """The cause of :class:`NoUsableKeys`."""

@@ -1,21 +1,6 @@
 """Where a key set comes from. Apart from the fetcher, so that who only uses keys does not load an HTTP client."""
 
-from enum import StrEnum
 from typing import NamedTuple, Protocol
-
-
-class FetchFailure(StrEnum):
-    """Why no document arrived: the closed list of ``KeySetRefused.cause`` of :mod:`authz_service.keys.fetch`."""
-
-    TIMEOUT = "timeout"
-    DNS = "dns"
-    CONNECTION = "connection"
-    TLS = "tls"
-    HTTP_MALFORMED = "http_malformed"
-    HTTP_STATUS = "http_status"
-    REDIRECT = "redirect"
-    CONTENT_ENCODING = "content_encoding"
-    TOO_LARGE = "too_large"
 
 
 class Fetched(NamedTuple):

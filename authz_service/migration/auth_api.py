@@ -4,16 +4,14 @@ with more than the claims of that token; what it was asked is neither logged nor
 
 import asyncio
 import logging
-import ssl
 import time
 from collections.abc import Callable
 from typing import Protocol
 
-from authz_service import __version__
-from authz_service.errors import KeySetRefused, Reason, TokenRefused, Unavailable
+from authz_service.errors import NoAnswer, Reason, TokenRefused, Unavailable
+from authz_service.http_get import FAILURES, check_head, in_our_words, new_session, read_body, tls_for
 from authz_service.http_library import aiohttp
-from authz_service.http_url import is_https, shown
-from authz_service.keys.fetch import check_head, in_our_words, is_exposed, read_body
+from authz_service.http_url import is_exposed, shown
 from authz_service.model import Claims
 from authz_service.token.claims import vouched_claims
 from authz_service.token.jws import NO_KEY
@@ -29,15 +27,8 @@ QUIET_SECONDS = 10.0
 """Between two lines about an outage, or its change."""
 REFUSALS = frozenset({401, 403})
 
-REQUEST_HEADERS = {
-    "Accept": "application/json",
-    # RFC 9110 section 12.5.3: nothing compressed, so that no body is larger than what travels.
-    "Accept-Encoding": "identity",
-    "User-Agent": f"authz-service/{__version__}",
-}
-
 ACCEPTED, REFUSED, MALFORMED, ABANDONED = "accepted", "refused", "malformed", "abandoned"
-"""How a question ends, beside the causes of :class:`authz_service.keys.source.FetchFailure`."""
+"""How a question ends, beside the causes of :class:`.FetchFailure`."""
 
 log = logging.getLogger(__name__)
 
@@ -79,14 +70,9 @@ class AuthApi:
     async def start(self) -> None:
         """Be ready to ask; connects when it is needed."""
         connector = aiohttp.TCPConnector(
-            limit=MAX_CONNECTIONS, keepalive_timeout=KEEP_ALIVE_SECONDS,
-            ssl=ssl.create_default_context() if is_https(self._url) else True,
-        )  # fmt: skip
-        self._session = aiohttp.ClientSession(
-            connector=connector, headers=REQUEST_HEADERS, trust_env=False, auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),  # one caller's cookie is not the next one's
-            timeout=aiohttp.ClientTimeout(total=None),  # the one time-out is in ask()
-        )  # fmt: skip
+            limit=MAX_CONNECTIONS, keepalive_timeout=KEEP_ALIVE_SECONDS, ssl=tls_for(self._url)
+        )
+        self._session = new_session(connector, "application/json")
 
     async def stop(self) -> None:
         """Close all connections."""
@@ -105,7 +91,7 @@ class AuthApi:
         try:
             claims = await self._ask(token)
             result = REFUSED if claims is None else ACCEPTED
-        except KeySetRefused as failure:  # the fetcher's words for what can go wrong on the way
+        except NoAnswer as failure:
             result = failure.cause
             raise self._unavailable(result, str(failure)) from None
         except (NotStrictJson, TokenRefused) as malformed:
@@ -123,9 +109,8 @@ class AuthApi:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 body = await self._get(token)
-        # ValueError: what IDNA and URL parsing raise for a host that cannot be one.
-        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
-            raise KeySetRefused(*in_our_words(error)) from None
+        except FAILURES as error:
+            raise in_our_words(error) from None
         return None if body is None else vouched_claims(parse_object(body), self._issuer)
 
     async def _get(self, token: str) -> bytes | None:

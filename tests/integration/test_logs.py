@@ -13,9 +13,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from authz_service.address import Address
-from authz_service.errors import Reason
+from authz_service.errors import FetchFailure, Reason
 from authz_service.keys.jwk import DocumentFault
-from authz_service.keys.source import FetchFailure
 from authz_service.migration.logged import read_line
 from authz_service.model import Mode
 from authz_service.observability.metrics import BOUNDS_SECONDS

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 import authz_service
+from authz_service.errors import FetchFailure
 from authz_service.keys.discovery import DiscoveryFault
 from authz_service.keys.jwk import DocumentFault
 from authz_service.keys.loader import NO_USABLE_KEYS
-from authz_service.keys.source import FetchFailure
 from authz_service.observability.metrics import INVALID_TOKEN_REASONS
 from tests.support.monitoring import RUNBOOK, alerts
 
