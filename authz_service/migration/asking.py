@@ -12,7 +12,7 @@ from authz_service.token.jws import VerificationKey
 from authz_service.token.verifier import VerifiedToken
 
 
-class Asked(Protocol):
+class AskedApi(Protocol):
     """See :class:`authz_service.migration.auth_api.AuthApi`."""
 
     async def start(self) -> None: ...  # noqa: D102
@@ -51,7 +51,7 @@ class AskingWay:
     """
 
     def __init__(
-        self, policy: Policy, limits: Limits, clock: Callable[[], float], encode: Encode, auth_api: Asked
+        self, policy: Policy, limits: Limits, clock: Callable[[], float], encode: Encode, auth_api: AskedApi
     ) -> None:
         self._verifier = AskedVerifier()
         self.authorizer = Authorizer(policy, self._verifier, limits._replace(cache_bytes=0), clock, encode)

@@ -10,7 +10,7 @@ from authz_service.config import Config
 from authz_service.issuers import TrustedIssuer
 from authz_service.keys.rings import KeyRings
 from authz_service.limits import limits
-from authz_service.migration.asking import Asked, AskingWay
+from authz_service.migration.asking import AskedApi, AskingWay
 from authz_service.migration.compare import Comparison, Disagreed, changed_rules
 from authz_service.migration.figures import AuthApiFigures, ComparisonFigures
 from authz_service.observability.metrics import Metrics, TimedVerifier
@@ -83,7 +83,7 @@ class BothWays:
                 await self._auth_api.stop()
 
 
-def _auth_api(config: Config, metrics: Metrics) -> Asked:
+def _auth_api(config: Config, metrics: Metrics) -> AskedApi:
     from authz_service.migration.auth_api import AuthApi  # noqa: PLC0415 - an HTTP client, which others do without
 
     figures = AuthApiFigures(None if config.use_oauth2_auth else metrics.validation_seconds)

@@ -35,7 +35,7 @@ class Answer(NamedTuple):
         return self.reason in PERMITTED
 
 
-class Caller(NamedTuple):
+class LoggedCaller(NamedTuple):
     """What is known of a caller."""
 
     issuer: str
@@ -57,7 +57,7 @@ class Asked(NamedTuple):
     preflight: bool
     credentials: bool
     """Whether the request had any, where nothing is known of the caller."""
-    caller: Caller | None
+    caller: LoggedCaller | None
 
 
 class Logged(NamedTuple):
@@ -102,9 +102,9 @@ def _answer(given: dict[str, Any]) -> Answer:
     return answer
 
 
-def _caller(given: dict[str, Any]) -> Caller:
+def _caller(given: dict[str, Any]) -> LoggedCaller:
     subject, claims = _text(given.get("sub", "")), given["claims"]
-    caller = Caller(
+    caller = LoggedCaller(
         _text(given["issuer"]), subject, "" if subject else given["sub_hash"], _texts(given["permissions"]),
         _texts(given["roles"]), tuple(claims.items()),
     )  # fmt: skip

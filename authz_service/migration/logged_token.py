@@ -6,7 +6,7 @@ from itertools import count
 from types import MappingProxyType
 
 from authz_service.errors import Reason, Refused, RequestRefused, TokenRefused
-from authz_service.migration.logged import Asked, Caller
+from authz_service.migration.logged import Asked, LoggedCaller
 from authz_service.migration.report import Why
 from authz_service.model import Claims
 from authz_service.observability.decision_line import pseudonym
@@ -57,7 +57,7 @@ class LoggedToken:
         """Never: each is judged on its own."""
         return False
 
-    def _vouched(self, caller: Caller, payload: dict[str, str | None]) -> VerifiedToken | Refused:
+    def _vouched(self, caller: LoggedCaller, payload: dict[str, str | None]) -> VerifiedToken | Refused:
         if self._issuers and caller.issuer not in self._issuers:
             return TokenRefused(Reason.ISSUER_MISMATCH, "The access token was not issued by a trusted issuer.")
         claims = Claims(
@@ -78,7 +78,7 @@ class LoggedToken:
         return CouldNotTell(Why.NOT_LOOKED_AT)
 
 
-def _compared(caller: Caller, match: Match) -> tuple[dict[str, str | None], bool]:
+def _compared(caller: LoggedCaller, match: Match) -> tuple[dict[str, str | None], bool]:
     """The claims that this rule compares, and whether one of them is not in the log."""
     requirement = match.rule.requirement
     pairs = requirement.claim_equals_param if requirement else ()
@@ -87,7 +87,7 @@ def _compared(caller: Caller, match: Match) -> tuple[dict[str, str | None], bool
     return payload, any(claim not in logged and claim not in {"iss", "sub"} for claim in payload)
 
 
-def _value(caller: Caller, logged: Mapping[str, str | None], claim: str, wanted: str) -> str | None:
+def _value(caller: LoggedCaller, logged: Mapping[str, str | None], claim: str, wanted: str) -> str | None:
     if claim == "iss":
         return caller.issuer
     if claim == "sub":

@@ -53,7 +53,7 @@ SHORT_SECONDS = 0.2
 HS256_TOKEN = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJ1c2VyLTEifQ.c2lnbmF0dXJl"
 
 
-class Asked:
+class Outcomes:
     """How the questions ended."""
 
     def __init__(self) -> None:
@@ -66,11 +66,11 @@ class Asked:
 
 @asynccontextmanager
 async def client(url: str, seconds: float = AMPLE_SECONDS) -> AsyncIterator[tuple[AuthApi, list[str]]]:
-    asked = Asked()
-    auth_api = AuthApi(url, ISSUER, seconds, asked)
+    outcomes = Outcomes()
+    auth_api = AuthApi(url, ISSUER, seconds, outcomes)
     await auth_api.start()
     try:
-        yield auth_api, asked.results
+        yield auth_api, outcomes.results
     finally:
         await auth_api.stop()
 
@@ -266,7 +266,7 @@ async def test_answers_of_both_kinds_in_turn_are_no_line_each(caplog: pytest.Log
     caplog.set_level(logging.INFO)
     clock = Clock()
     async with issuer(ANSWER) as server:
-        auth_api = AuthApi(f"{server.url}?key=s3cr3t", ISSUER, AMPLE_SECONDS, Asked(), clock)
+        auth_api = AuthApi(f"{server.url}?key=s3cr3t", ISSUER, AMPLE_SECONDS, Outcomes(), clock)
         await auth_api.start()
         for _ in range(3):
             server.behave(Status(422))
@@ -296,6 +296,6 @@ async def test_who_does_not_wait_for_the_answer_is_counted_apart() -> None:
 
 
 def test_tokens_that_travel_in_the_open_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    AuthApi("http://auth.example.com/permissions?key=s3cr3t", ISSUER, 1.0, Asked())
+    AuthApi("http://auth.example.com/permissions?key=s3cr3t", ISSUER, 1.0, Outcomes())
     assert "AUTH_API_PERMISSIONS_URL" in caplog.text
     assert "s3cr3t" not in caplog.text

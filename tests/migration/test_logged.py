@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authz_service.errors import Reason, TokenRefused
-from authz_service.migration.logged import Answer, Asked, Caller, Damaged, Logged, read_line
+from authz_service.migration.logged import Answer, Asked, Damaged, Logged, LoggedCaller, read_line
 from authz_service.model import Allow, Claims, HttpRequest, Mode
 from authz_service.observability.decision_line import decided, pseudonym, write_line
 from authz_service.response.challenge import deny
@@ -25,7 +25,7 @@ REQUEST = HttpRequest("GET", "/groups/7?x=1", "chat.example.com", (), "r-1")
 def test_what_was_written_is_read(plain: bool) -> None:
     name = ("user-1", "") if plain else ("", pseudonym("user-1"))
     assert read_line(write_line(decided(REQUEST, ALLOWED, 0), plain_subject=plain)) == Logged(
-        Asked("GET", "/groups/7", "chat.example.com", preflight=False, credentials=True, caller=Caller(
+        Asked("GET", "/groups/7", "chat.example.com", preflight=False, credentials=True, caller=LoggedCaller(
             "http://issuer", *name, ("a", "b"), ("member",), (("org_id", "7"), ("x", None)),
         )),
         Answer(Reason.ALLOWED, "groups", Mode.SHADOW, passed=True), "r-1", None,

@@ -15,7 +15,7 @@ NOBODY: Mapping[str, Any] = MappingProxyType({})
 
 
 class AnsweringApi:
-    """See :class:`authz_service.migration.asking.Asked`.
+    """See :class:`authz_service.migration.asking.AskedApi`.
 
     :param known: claims by token; the others are refused.
     """
