@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from authz_service.config import Address, load_config
+from authz_service.config import load_config
 from authz_service.policy_file import PolicyFile
 from authz_service.workers.supervisor import Supervisor
 from tests.support.recording_link import RecordingLink
 
-ENDPOINT = Address(path="/authz-0.sock")
+CONFIG = load_config({})
+(ENDPOINT,) = CONFIG.listen
 BEFORE, AFTER = "https://before.test", "https://after.test"
 
 
@@ -25,7 +26,7 @@ class World:
         self._path = path
         self._path.write_text(policy(BEFORE), encoding="utf-8")
         self._file = PolicyFile(path)
-        self.supervisor = Supervisor(load_config({}), self._file, self._file.load(), (ENDPOINT,))
+        self.supervisor = Supervisor(CONFIG, self._file, self._file.load(), (ENDPOINT,))
         self.link = RecordingLink()
         (member,) = self.supervisor._members
         member._link = self.link
