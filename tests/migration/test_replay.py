@@ -59,6 +59,7 @@ TOKENS: dict[str, Claims | Refused] = {
     "foreign": TokenRefused(Reason.ISSUER_MISMATCH, "A sentence."),
     "two": RequestRefused(Reason.MULTIPLE_TOKENS, "A sentence."),
     "unavailable": Unavailable(Reason.KEYS_UNAVAILABLE, "A sentence."),
+    "overloaded": Unavailable(Reason.OVERLOADED, "A sentence."),
 }
 
 
@@ -222,7 +223,8 @@ class TestCouldNotTell:
 
     @pytest.mark.parametrize("after", [READ, PUBLIC])
     def test_an_outage_is_no_verdict_of_a_policy(self, after: Policy) -> None:
-        assert untold(READ, after, asked(by="unavailable")) == [Unknown(Why.SERVICE, "groups")]
+        for by in ("unavailable", "overloaded"):
+            assert untold(READ, after, asked(by=by)) == [Unknown(Why.SERVICE, "groups")]
 
     def test_an_issuer_that_was_refused_may_be_one_of_the_new_ones(self) -> None:
         other = policy(f'{{name: groups, {GROUPS}, require: {{permission: "groups:read"}}}}',
