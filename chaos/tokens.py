@@ -51,7 +51,8 @@ def in_turn(tokens: Sequence[str]) -> Iterator[bytes]:
 def forged_with_unknown_kids() -> Iterator[bytes]:
     """Check messages, each with another key id that nobody ever published; for ever.
 
-    Quickly made: the processor is needed by those who have to answer them.
+    Quickly made: the processor is needed by those who have to answer them. All that takes longer is done before the
+    first one is asked for, since whoever sends them at a rate has begun to count the time by then.
     """
     now = int(time.time())
     payload = b64(compact_json(claims(iss=ISSUER, iat=now - 60, exp=now + LIFETIME_SECONDS)))
@@ -61,5 +62,4 @@ def forged_with_unknown_kids() -> Iterator[bytes]:
 
     first = header(0)
     before, _, after = check_message(f"{first.decode()}.{payload}.{'A' * 342}").partition(first)
-    for number in count():
-        yield before + header(number) + after
+    return (before + header(number) + after for number in count())
