@@ -40,6 +40,12 @@ NEVER_LATE.too_long = lambda since: False  # type: ignore[method-assign] # noqa:
 CallCheck = Callable[[bytes], Awaitable[bytes]]
 
 
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No turn ends because the machine takes its time: a test that is about time sets it."""
+    monkeypatch.setattr(native_peer, "timer", lambda: 7.0)
+
+
 class Service:
     """Stands in for CheckService: answers in capitals; ``wait`` until released, ``fail`` by an exception."""
 
