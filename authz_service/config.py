@@ -90,10 +90,15 @@ def _each_once(addresses: tuple[Address, ...]) -> tuple[Address, ...]:
     return addresses
 
 
+def are_in_each_others_way(envoys: Address, admin: Address) -> bool:
+    """Whether one of where Envoy connects and the admin port leaves no room for the other."""
+    # [::] is IPv4 as well where Envoy connects (transport/listening.py), and not where the admin port is.
+    return envoys.covers(admin) or admin.covers(envoys, ipv4_too=False)
+
+
 def _not_envoys(address: Address, others: ValidationInfo) -> Address:
     for envoys in others.data.get("listen", ()):  # absent where it has a mistake itself
-        # [::] is IPv4 as well where Envoy connects (transport/listening.py), and not where the admin port is.
-        if envoys.covers(address) or address.covers(envoys, ipv4_too=False):
+        if are_in_each_others_way(envoys, address):
             problem = "is in AUTHZ_LISTEN as well" if address == envoys else f"overlaps {envoys} of AUTHZ_LISTEN"
             raise ValueError(f"{problem}; the admin port needs an address of its own")
     return address

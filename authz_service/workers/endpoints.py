@@ -3,6 +3,7 @@
 from pathlib import PurePosixPath
 
 from authz_service.address import Address
+from authz_service.config import are_in_each_others_way
 from authz_service.errors import ConfigurationError
 
 MAX_WORKERS = 64
@@ -33,7 +34,7 @@ def _problem(addresses: tuple[Address, ...], admin: Address, workers: int) -> st
         return "each worker needs an address of its own"
     if any(address.port > HIGHEST_PORT for address in addresses):
         return f"port {addresses[-1].port} does not exist; begin lower for --workers {workers}"
-    if any(address.covers(admin) for address in addresses):
+    if any(are_in_each_others_way(address, admin) for address in addresses):
         return f"counted up for --workers {workers} it comes to AUTHZ_ADMIN_LISTEN={admin}; move one of them"
     return ""
 

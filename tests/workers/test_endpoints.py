@@ -26,6 +26,12 @@ def test_addresses_are_taken_as_listed_or_counted_up_from_the_only_one(listen: s
     assert named(listen, 2) == expected
 
 
+def test_the_admin_port_may_be_the_wider_of_the_two() -> None:
+    """As in a pod, where Kubernetes asks it from outside."""
+    with pytest.raises(ConfigurationError, match=r"comes to AUTHZ_ADMIN_LISTEN=0\.0\.0\.0:9902"):
+        endpoints((Address("127.0.0.1", 9900),), Address("0.0.0.0", 9902), 3)  # noqa: S104 - nobody listens
+
+
 @pytest.mark.parametrize(("listen", "workers", "words"), [
     ("127.0.0.1:1,127.0.0.1:2", 3, "2 addresses for --workers 3; list 3, or one to count up from"),
     ("127.0.0.1:1,127.0.0.1:2,127.0.0.1:3", 2, "3 addresses for --workers 2"),
