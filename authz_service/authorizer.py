@@ -108,7 +108,7 @@ class Authorizer:
             findings.rule = preflight.rule
             return self._allow(Reason.CORS_PREFLIGHT, headers, findings)
         if (match := self.policy.routes.match(method, segments)) is not None:
-            rule, params = match
+            rule, params, _ = match
             findings.rule = rule
             if rule.public:
                 return self._allow(Reason.PUBLIC, headers, findings)

@@ -137,9 +137,8 @@ class _Walk:
         if match is None:
             self._refused(Reason.NO_MATCHING_RULE, "No rule permits this request.")
             return None
-        last = next(number for number, rule in enumerate(self._policy.routes.rules) if rule is match.rule)
         bound = [f"{{{name}}} is {printable(value)}" for name, value in match.params.items()]
-        self._passed("rule", f"{match.rule.name} decides, the first that matches", *looks[: last + 1], *bound)
+        self._passed("rule", f"{match.rule.name} decides, the first that matches", *looks[: match.number + 1], *bound)
         return match
 
     def _public(self, rule: Rule) -> bool:

@@ -74,7 +74,8 @@ def parse_policy(text: str) -> Policy:
     encoded = _encode(text)
     given, problems = read_yaml(text)
     document = _validate(given, problems)
-    routes = RouteTable(_rule(rule, document.defaults) for rule in document.rules)
+    asked: dict[Requirement, Requirement] = {}
+    routes = RouteTable(_rule(rule, document.defaults, asked) for rule in document.rules)
     headers = _pairs(document.claims_to_headers, DEFAULT_IDENTITY_HEADERS)
     return Policy(
         routes=routes, hosts=HostList(document.hosts), default_mode=document.defaults.mode,
@@ -162,14 +163,16 @@ def _pairs(given: dict[str, str] | None, otherwise: ClaimsToHeaders) -> ClaimsTo
     return otherwise if given is None else tuple(given.items())
 
 
-def _rule(document: RuleDocument, defaults: DefaultsDocument) -> Rule:
+def _rule(document: RuleDocument, defaults: DefaultsDocument, asked: dict[Requirement, Requirement]) -> Rule:
+    """:param asked: by the rules before. Those that ask the same share it: what many rules touch is soon at hand."""
+    requirement = None if document.require is None else _requirement(document.require)
     own_rollout = document.mode is not None or document.enforce_percent is not None
     return Rule(
         name=document.name,
         pattern=document.match.pattern,
         methods=COMMON_METHODS if document.match.methods is None else frozenset(document.match.methods),
         public=document.public is not None,
-        requirement=None if document.require is None else _requirement(document.require),
+        requirement=requirement and asked.setdefault(requirement, requirement),
         mode=document.mode or defaults.mode,
         # A rule that says "enforce" means everyone, whatever share of callers the defaults begin with.
         enforce_percent=document.enforce_percent if own_rollout else defaults.enforce_percent,

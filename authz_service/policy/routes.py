@@ -6,8 +6,9 @@ of all rules met the lowest in number wins. How many ways a path can go at once 
 """
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 from authz_service.errors import ConfigurationError, Reason, RequestRefused
@@ -23,6 +24,8 @@ NEVER_METHODS = frozenset({"CONNECT", "TRACE"})
 """RFC 9110 sections 9.3.6 and 9.3.8: one opens a tunnel, the other echoes credentials. No rule lets them through."""
 
 MAX_BRANCHES = 64
+
+new_tuple = tuple.__new__
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,8 @@ class Match(NamedTuple):
 
     rule: Rule
     params: Mapping[str, str]
+    number: int
+    """Of the rule in the file, from 0."""
 
 
 class RouteTable:
@@ -66,8 +71,8 @@ class RouteTable:
     def __init__(self, rules: Iterable[Rule]) -> None:
         self.rules = tuple(rules)
         self._root = _Node()
-        for index, rule in enumerate(self.rules):
-            self._root.plant(index, rule)
+        for path in _by_path(self.rules):
+            self._root.plant(*path)
         if (branches := self._root.compile()) > MAX_BRANCHES:
             raise ConfigurationError([
                 f"rules: a path could go up to {branches} ways through literal segments and parameters side by side, "
@@ -79,29 +84,35 @@ class RouteTable:
 
         :raises RequestRefused: ``path_ambiguous`` when decoding the path would lead to a rule that its bytes miss.
         """
-        match = self._root.find(method, segments)[1]
-        return match if match is None or not match.rule.pattern.parameters else _bound(match, segments)
+        match = self._root.find(method, segments)
+        return _bound(match, segments) if match is not None and match.params is _UNBOUND else match
 
     def match_preflight(self, segments: tuple[str, ...]) -> Match | None:
         """The first rule with ``cors_preflight`` that covers this path, whatever its methods.
 
         :raises RequestRefused: as :meth:`match`.
         """
-        match = self._root.find(_PREFLIGHT, segments)[1]
+        match = self._root.find(_PREFLIGHT, segments)
         return match and _bound(match, segments)
 
 
+_UNBOUND: Mapping[str, str] = MappingProxyType({})
+"""In the tree, where a rule has parameters: what they are is for each path to say."""
+
+
 def _bound(match: Match, segments: tuple[str, ...]) -> Match:
-    return Match(match.rule, match.rule.pattern.bind(segments))
+    rule, _, number = match
+    return new_tuple(Match, (rule, rule.pattern.bind(segments), number))
 
 
 _Key = str | None
 _PREFLIGHT = None
 """Found where methods are found; no request can have it for a method."""
 
-_Entry = tuple[int, Match | None]
-"""The number of a rule in the file, and its match as it is without parameters, made once for all requests."""
-_NO_RULE: _Entry = (sys.maxsize, None)
+_Places = Mapping[_Key, int]
+"""Where in a tuple of matches that of a method is."""
+_NOWHERE: _Places = {}
+_NO_LITERALS: frozenset[str] = frozenset()
 
 
 class _Node(dict[str, "_Node"]):
@@ -111,7 +122,7 @@ class _Node(dict[str, "_Node"]):
     is what it costs.
     """
 
-    __slots__ = ("beside", "decoded_literals", "parameter", "prefixes", "wholes")
+    __slots__ = ("beside", "decoded_literals", "parameter", "prefix_places", "prefixes", "whole_places", "wholes")
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,41 +130,47 @@ class _Node(dict[str, "_Node"]):
         """Where any one segment leads that is not empty."""
         self.beside: _Node | None = None
         """The other way that the segment could have gone that led here."""
-        self.wholes: dict[_Key, _Entry] | None = None
-        """Rules whose path ends here."""
-        self.prefixes: dict[_Key, _Entry] | None = None
+        self.wholes: tuple[Match, ...] = ()
+        """Rules whose path ends here, as they match without parameters."""
+        self.whole_places = _NOWHERE
+        self.prefixes: tuple[Match, ...] = ()
         """Rules whose path goes on from here, however."""
-        self.decoded_literals: frozenset[str] = frozenset()
+        self.prefix_places = _NOWHERE
+        self.decoded_literals = _NO_LITERALS
+        """Of those that are written with a percent sign."""
 
-    def plant(self, index: int, rule: Rule) -> None:
-        """Add a rule below this node. Where two meet, the earlier one stays."""
+    def plant(self, pattern: PathPattern, matches: tuple[Match, ...], places: _Places) -> None:
+        """Add the rules of a path below this node."""
         node = self
-        for segment in rule.pattern.segments:
+        for segment in pattern.segments:
             node = node.child(segment)
-        entries = node.entries(is_prefix=rule.pattern.is_prefix)
-        entry = index, Match(rule, NO_PARAMETERS)
-        for key in _keys(rule):
-            entries.setdefault(key, entry)
+        if pattern.is_prefix:
+            node.prefixes, node.prefix_places = matches, places
+        else:
+            node.wholes, node.whole_places = matches, places
 
     def compile(self) -> int:
         """Finish the tree; :returns: how many ways a path can go at most."""
-        self.decoded_literals = frozenset(map(decode_segment, self))
+        if encoded := [segment for segment in self if "%" in segment]:
+            self.decoded_literals = frozenset(map(decode_segment, encoded))
         for segment, child in self.items():
             child.beside = self.parameter if segment else None
         through_literal = max((child.compile() for child in self.values()), default=0)
         through_parameter = self.parameter.compile() if self.parameter is not None else 0
         return max(1, through_literal + through_parameter)
 
-    def find(self, key: _Key, segments: tuple[str, ...]) -> _Entry:
-        """The earliest rule below this node, or ``_NO_RULE``.
+    def find(self, key: _Key, segments: tuple[str, ...]) -> Match | None:
+        """The earliest rule below this node.
 
         Each request comes through here. Most paths can go one way only; the others are left to
         :meth:`_find_all_ways`, which would find the same for all.
         """
-        node, found = self, _NO_RULE
+        node, found = self, None
         for segment in segments:
-            if node.prefixes is not None and (entry := node.prefixes.get(key, _NO_RULE))[0] < found[0]:
-                found = entry
+            if node.prefixes and (place := node.prefix_places.get(key)) is not None:
+                match = node.prefixes[place]
+                if found is None or match.number < found.number:
+                    found = match
             following = node.get(segment)
             if following is None:
                 if "%" in segment:
@@ -164,31 +181,33 @@ class _Node(dict[str, "_Node"]):
             elif following.beside is not None:
                 return self._find_all_ways(key, segments)
             node = following
-        if node.wholes is not None and (entry := node.wholes.get(key, _NO_RULE))[0] < found[0]:
-            found = entry
+        if node.wholes and (place := node.whole_places.get(key)) is not None:
+            match = node.wholes[place]
+            if found is None or match.number < found.number:
+                found = match
         return found
 
-    def _find_all_ways(self, key: _Key, segments: tuple[str, ...]) -> _Entry:
-        found, end = _NO_RULE, len(segments)
+    def _find_all_ways(self, key: _Key, segments: tuple[str, ...]) -> Match | None:
+        found, end = None, len(segments)
         branches: list[tuple[_Node, int]] = []
         texts: tuple[str, ...] = ()  # decoded once for all branches, and only where it matters
         node, depth = self, 0
         while True:
             if depth == end:
-                following, entries = None, node.wholes
+                following, matches, place = None, node.wholes, node.whole_places.get(key)
             else:
-                segment, entries = segments[depth], node.prefixes
+                segment, matches, place = segments[depth], node.prefixes, node.prefix_places.get(key)
                 depth += 1
                 following = node.get(segment)
                 if following is None:
-                    if "%" in segment and node.decoded_literals:
+                    if "%" in segment and node:
                         texts = texts or tuple(map(decode_segment, segments))
                         node.refuse_literal(texts[depth - 1])
                     following = node.parameter if segment else None
                 elif following.beside is not None:
                     branches.append((following.beside, depth))
-            if entries is not None and (entry := entries.get(key, _NO_RULE))[0] < found[0]:
-                found = entry
+            if place is not None and (found is None or matches[place].number < found.number):
+                found = matches[place]
             if following is not None:
                 node = following
             elif branches:
@@ -203,17 +222,27 @@ class _Node(dict[str, "_Node"]):
             self.parameter = _Node()
         return self.parameter
 
-    def entries(self, *, is_prefix: bool) -> "dict[_Key, _Entry]":
-        if is_prefix:
-            self.prefixes = entries = self.prefixes or {}
-        else:
-            self.wholes = entries = self.wholes or {}
-        return entries
-
     def refuse_literal(self, text: str) -> None:
         # A server that decodes before it routes would take %61dmin to the literal "admin", past this table.
-        if text in self.decoded_literals:
+        if text in self or text in self.decoded_literals:
             raise RequestRefused(Reason.PATH_AMBIGUOUS, "The path is percent-encoded where it must not be.")
+
+
+def _by_path(rules: Iterable[Rule]) -> Iterator[tuple[PathPattern, tuple[Match, ...], _Places]]:
+    """For each path of the policy the rules that it can lead to: of those for one method the first.
+
+    What sets of methods there are is kept once: they are few, and the memory that a look-up touches is what it costs.
+    """
+    paths: dict[tuple[tuple[str | None, ...], bool], tuple[PathPattern, list[Match], dict[_Key, int]]] = {}
+    for number, rule in enumerate(rules):
+        pattern = rule.pattern
+        _, matches, places = paths.setdefault((pattern.segments, pattern.is_prefix), (pattern, [], {}))
+        if keys := _keys(rule).difference(places):
+            places.update(dict.fromkeys(keys, len(matches)))
+            matches.append(Match(rule, _UNBOUND if pattern.parameters else NO_PARAMETERS, number))
+    known: dict[frozenset[tuple[_Key, int]], _Places] = {}
+    for pattern, matches, places in paths.values():
+        yield pattern, tuple(matches), known.setdefault(frozenset(places.items()), places)
 
 
 def _keys(rule: Rule) -> set[_Key]:

@@ -140,6 +140,14 @@ def test_each_word_of_a_requirement_is_carried_over(text: str, expected: Require
     assert requirement(text) == expected
 
 
+def test_rules_that_ask_the_same_share_what_they_ask() -> None:
+    asked = ("{permission: p}", "{permission: q}", "{all_permissions: [p]}", "{permission: p, role: r}")
+    lines = [f"- {{name: r{at}, match: {{path: /{at}}}, require: {require}}}" for at, require in enumerate(asked)]
+    first, other, same, more = parse_policy("\n".join(["version: 1", "rules:", *lines])).routes.rules
+    assert same.requirement is first.requirement
+    assert len({first.requirement, other.requirement, more.requirement}) == 3
+
+
 def test_a_rule_without_methods_covers_the_common_ones() -> None:
     assert only_rule("public: true").methods == COMMON_METHODS
 
