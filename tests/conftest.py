@@ -1,7 +1,10 @@
 """Settings that every test shares."""
 
+import asyncio
 import os
+from collections.abc import Callable, Mapping
 
+import uvloop
 from hypothesis import HealthCheck, Phase, settings
 
 # How long an example takes says nothing on a busy machine, so no test fails by it.
@@ -12,3 +15,8 @@ settings.register_profile(
     phases=[Phase.explicit, Phase.generate],
 )  # fmt: skip
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The event loop that serves is the one that tests run on. TLS of asyncio's own never ends on Python 3.11.2."""
+    return {"uvloop": uvloop.new_event_loop}
