@@ -12,7 +12,7 @@ from authz_service.errors import (
     TokenRefused,
     UnknownKeyId,
 )
-from authz_service.model import Allow, Claims, Decision, Deny, Headers, HttpRequest, Identity, Mode
+from authz_service.model import Allow, Claims, Decision, Deny, Headers, HttpRequest, Identity, Mode, verdict_of
 from authz_service.policy.loader import Policy
 from authz_service.policy.path import split_target
 from authz_service.policy.rollout import effective_mode
@@ -108,7 +108,7 @@ class Authorizer:
             findings.rule = preflight.rule
             return self._allow(Reason.CORS_PREFLIGHT, headers, findings)
         if (match := self.policy.routes.match(method, segments)) is not None:
-            rule, params, _ = match
+            rule, params, _, _ = match
             findings.rule = rule
             if rule.public:
                 return self._allow(Reason.PUBLIC, headers, findings)
@@ -151,10 +151,12 @@ class Authorizer:
         spoofed = identity_headers_in(headers)
         remove = identity.unspoken if not spoofed and not shadow else self._unspoken(identity, spoofed, shadow)
         rule, caller = findings.rule, findings.caller
+        verdict = rule.allows if rule else None
+        if verdict is None or verdict.reason is not reason:
+            verdict = verdict_of("allow", reason, rule.name if rule else "", self._mode(findings))
         claims, kid = (caller.claims, caller.key.kid) if caller else (None, "")
         return new_tuple(Allow, (
-            reason, rule.name if rule else "", self._mode(findings), EVERY_ALLOW + shadow if shadow else EVERY_ALLOW,
-            remove, len(spoofed), claims, kid, identity,
+            verdict, EVERY_ALLOW + shadow if shadow else EVERY_ALLOW, remove, len(spoofed), claims, kid, identity,
         ))  # fmt: skip
 
     def _unspoken(self, identity: Identity, spoofed: list[str], shadow: Headers) -> tuple[str, ...]:

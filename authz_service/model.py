@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from authz_service.errors import Reason
 
@@ -85,24 +86,47 @@ class Identity:
     """``sub`` and ``kid``, for the access log."""
 
 
-class Allow(NamedTuple):
-    """Let the request through, with these headers set and those removed.
+@dataclass(slots=True, eq=False)
+class Verdict:
+    """What a decision comes to, in the words of metrics, logs and Envoy's access log. Made by :func:`verdict_of`."""
 
-    A named tuple for the same reason as :class:`HttpRequest`.
-    """
-
+    answer: Literal["allow", "deny"]
+    """To Envoy; in shadow mode "allow" whatever the reason."""
     reason: Reason
     rule: str
+    """Its name; empty: the request came to none."""
     mode: Mode
-    set_headers: Headers = ()
-    """Beside those of the identity."""
-    remove_headers: tuple[str, ...] = ()
-    spoofed_headers: int = 0
-    """How many ``x-auth-*`` headers the client sent."""
-    claims: Claims | None = None
-    """What the caller's token says, as far as the policy may ask; None: no token was accepted."""
-    kid: str = ""
-    identity: Identity = Identity()
+    encoded: bytes = b""
+    """As the transport likes it: kept here once that has been asked for, for it is the same each time."""
+
+
+verdict_of = lru_cache(maxsize=None)(Verdict)
+"""``verdict_of(answer, reason, rule, mode)``: one object for the same words, which is counted and found as itself.
+
+All are kept, as the metrics with these words are. No client can add to them: they are a few for each name that a rule
+ever had.
+"""
+
+
+class _Decided:
+    """What an allow and a denial have in common."""
+
+    __slots__ = ()
+
+    verdict: Verdict
+    claims: Claims | None
+
+    @property
+    def reason(self) -> Reason:
+        return self.verdict.reason
+
+    @property
+    def rule(self) -> str:
+        return self.verdict.rule
+
+    @property
+    def mode(self) -> Mode:
+        return self.verdict.mode
 
     @property
     def subject(self) -> str:
@@ -110,10 +134,38 @@ class Allow(NamedTuple):
         return self.claims.subject if self.claims else ""
 
 
+class _Allow(NamedTuple):
+    verdict: Verdict
+    set_headers: Headers
+    """Beside those of the identity."""
+    remove_headers: tuple[str, ...]
+    spoofed_headers: int
+    """How many ``x-auth-*`` headers the client sent."""
+    claims: Claims | None
+    """What the caller's token says, as far as the policy may ask; None: no token was accepted."""
+    kid: str
+    identity: Identity
+
+
+class Allow(_Allow, _Decided):
+    """Let the request through, with these headers set and those removed.
+
+    A tuple for the same reason as :class:`HttpRequest`.
+    """
+
+    __slots__ = ()
+
+    def __new__(  # noqa: PLR0917 - what an allow has
+        cls, reason: Reason, rule: str, mode: Mode, set_headers: Headers = (), remove_headers: tuple[str, ...] = (),
+        spoofed_headers: int = 0, claims: Claims | None = None, kid: str = "", identity: Identity = Identity(),
+    ) -> Self:  # fmt: skip
+        """An allow in so many words; what is built for each request has its verdict ready."""
+        verdict = verdict_of("allow", reason, rule, mode)
+        return tuple.__new__(cls, (verdict, set_headers, remove_headers, spoofed_headers, claims, kid, identity))
+
+
 class _Deny(NamedTuple):
-    reason: Reason
-    rule: str
-    mode: Mode
+    verdict: Verdict
     status: int
     headers: Headers
     body: str
@@ -122,7 +174,7 @@ class _Deny(NamedTuple):
     kid: str
 
 
-class Deny(_Deny):
+class Deny(_Deny, _Decided):
     """Answer the client ourselves.
 
     A tuple like :class:`HttpRequest`: a flood of denials should cost little.
@@ -139,12 +191,8 @@ class Deny(_Deny):
             raise ValueError(f"a denial cannot have status {status}")
         if not body:
             raise ValueError("a denial explains itself")
-        return tuple.__new__(cls, (reason, rule, mode, status, headers, body, claims, kid))
-
-    @property
-    def subject(self) -> str:
-        """Who calls; empty: nobody that is known."""
-        return self.claims.subject if self.claims else ""
+        verdict = verdict_of("deny", reason, rule, mode)
+        return tuple.__new__(cls, (verdict, status, headers, body, claims, kid))
 
 
 Decision = Allow | Deny

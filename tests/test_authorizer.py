@@ -253,6 +253,14 @@ class TestShadow:
         assert isinstance(decision, Allow)
         assert "x-auth-shadow" in decision.remove_headers
 
+    @pytest.mark.parametrize(("percent", "mode"), [(0, Mode.SHADOW), (100, Mode.ENFORCE)])
+    def test_where_a_rule_is_enforced_for_a_share_of_callers_an_allow_has_the_mode_of_its_caller(
+        self, percent: int, mode: Mode
+    ) -> None:
+        policy = POLICY.replace("mode: shadow", f"enforce_percent: {percent}")
+        decision = authorizer(verified(permissions=["trial:read"]), policy=policy).authorize(request("/trial"))
+        assert (decision.reason, decision.mode) == (Reason.ALLOWED, mode)
+
     def test_an_identity_that_no_header_can_carry_is_left_out_whole(self) -> None:
         decision = decide("/trial", outcome=verified(permissions=["trial:read"], username="a\nb"))
         assert injected(decision) == {"x-auth-contract": "1", "x-auth-shadow": "would-deny; reason=claims_invalid"}

@@ -5,13 +5,25 @@ from types import MappingProxyType
 import pytest
 
 from authz_service.errors import Reason
-from authz_service.model import Claims, Deny, Mode
+from authz_service.model import Allow, Claims, Decision, Deny, Mode
 
 NOTHING: frozenset[str] = frozenset()
 
 
 def denial(status: int = 403, body: str = "{}") -> Deny:
     return Deny(Reason.PERMISSION_DENIED, "a-rule", Mode.ENFORCE, status, (), body)
+
+
+def test_the_same_words_are_one_verdict() -> None:
+    words = Reason.PERMISSION_DENIED, "a-rule", Mode.SHADOW
+    allow = Allow(*words)
+    assert allow.verdict is Allow(*words, kid="another").verdict
+    assert (allow.verdict.answer, allow.reason, allow.rule, allow.mode) == ("allow", *words)
+    others: list[Decision] = [
+        Deny(*words, 403, (), "{}"), Allow(Reason.ROLE_DENIED, "a-rule", Mode.SHADOW),
+        Allow(Reason.PERMISSION_DENIED, "b-rule", Mode.SHADOW), Allow(Reason.PERMISSION_DENIED, "a-rule", Mode.ENFORCE),
+    ]  # fmt: skip
+    assert len({allow.verdict, *(other.verdict for other in others)}) == 5
 
 
 @pytest.mark.parametrize("status", [0, 200, 302, 399, 600])

@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from authz_service.authorizer import Verifier
 from authz_service.errors import AlgorithmNotAllowed, Reason, TokenRefused
 from authz_service.keys.jwk import KeySet
-from authz_service.model import Allow, Decision, Mode
+from authz_service.model import Allow, Decision, Verdict
 from authz_service.token.verifier import VerifiedToken
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -101,7 +101,7 @@ class Metrics:
         self.registry.register(_Figures(self._families))
         self.check_seconds = Durations()
         self.validation_seconds = Durations()
-        self._decisions: Counter[tuple[bool, Reason, str, Mode]] = Counter()
+        self._decisions: Counter[Verdict] = Counter()
         self._spoofed = 0
         self._refreshes = 0
         self._refresh_failures: Counter[str] = Counter()
@@ -113,11 +113,7 @@ class Metrics:
         """One Check was answered."""
         if isinstance(decision, Allow):
             self._spoofed += decision.spoofed_headers
-            allowed = True
-        else:
-            allowed = False
-        key = allowed, decision.reason, decision.rule, decision.mode
-        self._decisions[key] += 1
+        self._decisions[decision.verdict] += 1
         self.check_seconds.observe(seconds)
 
     def policy_reloaded(self, good: bool) -> None:  # noqa: FBT001 - a callback with one argument
@@ -140,9 +136,9 @@ class Metrics:
     def refused_tokens(self) -> Counter[Reason]:
         """How many tokens did not validate so far, whether or not that was enforced."""
         refused: Counter[Reason] = Counter()
-        for (_, reason, _, _), count in self._decisions.items():
-            if reason in INVALID_TOKEN_REASONS:
-                refused[reason] += count
+        for verdict, count in self._decisions.items():
+            if verdict.reason in INVALID_TOKEN_REASONS:
+                refused[verdict.reason] += count
         return refused
 
     def watch_keys(self, keys: KeyFigures) -> None:
@@ -188,8 +184,8 @@ class Metrics:
     def _decision_family(self) -> Metric:
         labels = ["decision", "reason", "rule", "mode"]
         family = CounterMetricFamily("authz_decisions", "Answers to Envoy.", labels=labels)
-        for (allowed, reason, rule, mode), count in self._decisions.items():
-            family.add_metric(["allow" if allowed else "deny", reason, rule, mode], count)
+        for verdict, count in self._decisions.items():
+            family.add_metric([verdict.answer, verdict.reason, verdict.rule, verdict.mode], count)
         return family
 
     def _plan_families(self) -> Iterator[Metric]:
@@ -197,13 +193,14 @@ class Metrics:
         validations = {"success": 0, "failure": 0}
         checks = {"granted": 0, "denied": 0}
         denied: Counter[str] = Counter()
-        for (_, reason, rule, _), count in self._decisions.items():
+        for verdict, count in self._decisions.items():
+            reason = verdict.reason
             if reason in INVALID_TOKEN_REASONS:
                 validations["failure"] += count
             elif reason in REQUIREMENT_REASONS:
                 validations["success"] += count
                 checks["denied"] += count
-                denied[rule] += count
+                denied[verdict.rule] += count
             elif reason in VALID_TOKEN_REASONS:
                 validations["success"] += count
                 checks["granted"] += count

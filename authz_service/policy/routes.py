@@ -7,15 +7,14 @@ of all rules met the lowest in number wins. How many ways a path can go at once 
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from authz_service.errors import ConfigurationError, Reason, RequestRefused
-from authz_service.model import Mode
+from authz_service.model import Mode, Verdict, verdict_of
 from authz_service.policy.path import decode_segment
 from authz_service.policy.requirement import Requirement
-from authz_service.policy.template import NO_PARAMETERS, PathPattern
+from authz_service.policy.template import NO_PARAMETERS, Parameters, PathPattern, bind
 
 COMMON_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """What a rule covers that names no method. HTTP/2 lets any other word through, so nothing covers all of them."""
@@ -44,12 +43,17 @@ class Rule:
     enforce_percent: int | None = None
     """Share of callers, by ``sub``, for whom the verdict is carried out; ``None``: ``mode`` says it for all."""
     cors_preflight: bool = False
+    allows: Verdict | None = field(init=False, compare=False, repr=False)
+    """What it comes to for those whom it lets through; ``None``: that differs from caller to caller."""
 
     def __post_init__(self) -> None:
         if self.public == (self.requirement is not None):
             raise ValueError("a rule is public, or it requires something")
         if not self.methods.isdisjoint(NEVER_METHODS):
             raise ValueError("no rule lets CONNECT or TRACE through")
+        reason = Reason.PUBLIC if self.public else Reason.ALLOWED
+        same_for_all = self.enforce_percent is None
+        object.__setattr__(self, "allows", verdict_of("allow", reason, self.name, self.mode) if same_for_all else None)
 
 
 class Match(NamedTuple):
@@ -59,6 +63,8 @@ class Match(NamedTuple):
     params: Mapping[str, str]
     number: int
     """Of the rule in the file, from 0."""
+    parameters: Parameters
+    """The rule's own, at hand."""
 
 
 class RouteTable:
@@ -85,7 +91,7 @@ class RouteTable:
         :raises RequestRefused: ``path_ambiguous`` when decoding the path would lead to a rule that its bytes miss.
         """
         match = self._root.find(method, segments)
-        return _bound(match, segments) if match is not None and match.params is _UNBOUND else match
+        return _bound(match, segments) if match is not None and match.parameters else match
 
     def match_preflight(self, segments: tuple[str, ...]) -> Match | None:
         """The first rule with ``cors_preflight`` that covers this path, whatever its methods.
@@ -93,16 +99,12 @@ class RouteTable:
         :raises RequestRefused: as :meth:`match`.
         """
         match = self._root.find(_PREFLIGHT, segments)
-        return match and _bound(match, segments)
-
-
-_UNBOUND: Mapping[str, str] = MappingProxyType({})
-"""In the tree, where a rule has parameters: what they are is for each path to say."""
+        return _bound(match, segments) if match is not None and match.parameters else match
 
 
 def _bound(match: Match, segments: tuple[str, ...]) -> Match:
-    rule, _, number = match
-    return new_tuple(Match, (rule, rule.pattern.bind(segments), number))
+    rule, _, number, parameters = match
+    return new_tuple(Match, (rule, bind(parameters, segments), number, parameters))
 
 
 _Key = str | None
@@ -231,15 +233,17 @@ class _Node(dict[str, "_Node"]):
 def _by_path(rules: Iterable[Rule]) -> Iterator[tuple[PathPattern, tuple[Match, ...], _Places]]:
     """For each path of the policy the rules that it can lead to: of those for one method the first.
 
-    What sets of methods there are is kept once: they are few, and the memory that a look-up touches is what it costs.
+    What is equal is there once, for the same reason as in :class:`_Node`.
     """
     paths: dict[tuple[tuple[str | None, ...], bool], tuple[PathPattern, list[Match], dict[_Key, int]]] = {}
+    alike: dict[Parameters, Parameters] = {}
     for number, rule in enumerate(rules):
         pattern = rule.pattern
+        parameters = alike.setdefault(pattern.parameters, pattern.parameters)
         _, matches, places = paths.setdefault((pattern.segments, pattern.is_prefix), (pattern, [], {}))
         if keys := _keys(rule).difference(places):
             places.update(dict.fromkeys(keys, len(matches)))
-            matches.append(Match(rule, _UNBOUND if pattern.parameters else NO_PARAMETERS, number))
+            matches.append(Match(rule, NO_PARAMETERS, number, parameters))
     known: dict[frozenset[tuple[_Key, int]], _Places] = {}
     for pattern, matches, places in paths.values():
         yield pattern, tuple(matches), known.setdefault(frozenset(places.items()), places)

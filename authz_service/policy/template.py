@@ -16,6 +16,9 @@ PREFIX_PATTERN = rf"^/({_SEGMENT}/)*$"
 
 NO_PARAMETERS: Mapping[str, str] = MappingProxyType({})
 
+Parameters = tuple[tuple[str, int], ...]
+"""Name and position of each."""
+
 
 @dataclass(frozen=True, slots=True)
 class PathPattern:
@@ -23,26 +26,24 @@ class PathPattern:
 
     segments: tuple[str | None, ...]
     """A literal, percent-encoded as requests must spell it, or ``None``: any one segment that is not empty."""
-    parameters: tuple[tuple[str, int], ...] = ()
-    """Name and position of each parameter."""
+    parameters: Parameters = ()
     is_prefix: bool = False
     """Whether at least one more segment follows, possibly an empty one."""
-
-    def bind(self, segments: tuple[str, ...]) -> Mapping[str, str]:
-        """The decoded parameters of a path that matches."""
-        if not self.parameters:
-            return NO_PARAMETERS
-        bound = {}
-        for name, position in self.parameters:
-            segment = segments[position]
-            bound[name] = decode_segment(segment) if "%" in segment else segment
-        return bound
 
     def __str__(self) -> str:
         """As the policy writes it."""
         names = {position: f"{{{name}}}" for name, position in self.parameters}
         written = [names.get(position, segment or "") for position, segment in enumerate(self.segments)]
         return "/" + "/".join([*written, ""] if self.is_prefix and written else written)
+
+
+def bind(parameters: Parameters, segments: tuple[str, ...]) -> Mapping[str, str]:
+    """What they are in a path that matches, decoded."""
+    bound = {}
+    for name, position in parameters:
+        segment = segments[position]
+        bound[name] = decode_segment(segment) if "%" in segment else segment
+    return bound
 
 
 def parse_path(text: str) -> PathPattern:

@@ -15,7 +15,7 @@ from authz_service._pb.external_auth_pb2 import CheckRequest, CheckResponse, Den
 from authz_service._pb.messages_pb2 import HeaderValue, HeaderValueOption, Status
 from authz_service.alphabet import HTTP_TOKEN, Alphabet
 from authz_service.errors import InternalError, Reason, RequestRefused
-from authz_service.model import Allow, Decision, Deny, Headers, HttpRequest, Mode
+from authz_service.model import Allow, Decision, Deny, Headers, HttpRequest, Verdict
 from authz_service.response.challenge import deny
 from authz_service.transport.protobuf_wire import LENGTHS, delimited, tag
 
@@ -27,8 +27,6 @@ FIRST_SERVER_ERROR = 500
 
 KNOWN = 1024
 """How many encoded parts are kept, of each kind; what clients choose can push out the others, and no more."""
-KNOWN_VERDICTS = 65_536
-"""Of these no client chooses any: a few for each rule of the policy."""
 
 OK_RESPONSE = tag(CheckResponse.OK_RESPONSE_FIELD_NUMBER)
 DENIED_RESPONSE = tag(CheckResponse.DENIED_RESPONSE_FIELD_NUMBER)
@@ -129,15 +127,15 @@ def _defect(decision: Decision) -> Deny:
 
 def _write_allow(allow: Allow) -> bytes:
     """Put together from parts that were encoded before: the fields of a message may follow each other in any order."""
-    reason, rule, mode, set_headers, remove_headers, spoofed, _, _, identity = allow
+    verdict, set_headers, remove_headers, spoofed, _, _, identity = allow
     headers = identity.headers
     encode_changes = _encode_changes if spoofed else _known_changes
     changes = encode_changes(set_headers, remove_headers)
-    verdict = _encode_verdict(reason, rule, mode)
+    what = verdict.encoded or _encode_verdict(verdict)
     who = identity.metadata or _encode_who(allow.subject, allow.kid)
     return b"".join((
         OK_STATUS, OK_RESPONSE, LENGTHS[len(headers) + len(changes)], headers, changes,
-        DYNAMIC_METADATA, LENGTHS[len(verdict) + len(who)], verdict, who,
+        DYNAMIC_METADATA, LENGTHS[len(what) + len(who)], what, who,
     ))  # fmt: skip
 
 
@@ -168,9 +166,10 @@ _known_changes = lru_cache(KNOWN)(_encode_changes)
 """Where no client's words are among the names: of theirs a thousand would be tens of megabytes, kept for good."""
 
 
-@lru_cache(KNOWN_VERDICTS)
-def _encode_verdict(reason: Reason, rule: str, mode: Mode) -> bytes:
-    return _encode_metadata(REASON, reason) + _encode_metadata(RULE, rule) + _encode_metadata(MODE, mode)
+def _encode_verdict(verdict: Verdict) -> bytes:
+    words = (REASON, verdict.reason), (RULE, verdict.rule), (MODE, verdict.mode)
+    verdict.encoded = b"".join(_encode_metadata(name, text) for name, text in words)
+    return verdict.encoded
 
 
 def _encode_who(subject: str, kid: str) -> bytes:
@@ -190,13 +189,13 @@ def _encode_metadata(name: bytes, text: str) -> bytes:
 
 def _write_deny(denial: Deny) -> bytes:
     """Put together like an allow: of a denial, too, little but the body is new each time."""
-    reason, rule, mode, status, headers, text, _, kid = denial
-    verdict, who = _encode_verdict(reason, rule, mode), _encode_who(denial.subject, kid)
+    verdict, status, headers, text, _, kid = denial
+    what, who = verdict.encoded or _encode_verdict(verdict), _encode_who(denial.subject, kid)
     body = text.encode("utf-8", "backslashreplace")  # less lone surrogates
     refusal = _encode_refusal(status, headers) + BODY + LENGTHS[len(body)]
     return b"".join((
         _encode_status(status), LENGTHS[len(refusal) + len(body)], refusal, body,
-        DYNAMIC_METADATA, LENGTHS[len(verdict) + len(who)], verdict, who,
+        DYNAMIC_METADATA, LENGTHS[len(what) + len(who)], what, who,
     ))  # fmt: skip
 
 

@@ -109,7 +109,7 @@ class CheckService:
         answer = write_check_response(decision)
         seconds = self._timer() - started
         self._metrics.decided(decision, seconds)
-        witnesses = self._witnesses if decision.reason in PERMITTED else self._witnesses_of_denials
+        witnesses = self._witnesses if decision.verdict.reason in PERMITTED else self._witnesses_of_denials
         if witnesses and request is not None:
             self._tell(witnesses, request, decision)
         if traceparent and self._trace is not None:

@@ -58,7 +58,7 @@ def test_of_what_is_allowed_a_sample_is_told_and_all_of_what_is_or_would_be_deni
 @pytest.mark.parametrize("reason", [Reason.ALLOWED, Reason.PUBLIC, Reason.CORS_PREFLIGHT])
 def test_without_a_sample_nothing_that_is_permitted_is_told(tmp_path: Path, reason: Reason) -> None:
     log = DecisionLog(LogFile(str(tmp_path / "decisions.log")), 0, chance=lambda: 0.0)
-    log.saw(REQUEST, ALLOWED._replace(reason=reason))
+    log.saw(REQUEST, Allow(reason, "groups", Mode.ENFORCE))
     log.close()
     assert counted(log) == (0, 0)
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from authz_service.policy.path import MAX_PATH_BYTES, MAX_SEGMENTS, split_target
-from authz_service.policy.template import PATH_PATTERN, PREFIX_PATTERN, parse_path, parse_prefix
+from authz_service.policy.template import PATH_PATTERN, PREFIX_PATTERN, bind, parse_path, parse_prefix
 
 PATHS = {
     "root": ("/", ("",)),
@@ -100,11 +100,11 @@ def test_all_mistakes_of_a_path_are_told() -> None:
 
 def test_parameters_are_bound_to_the_decoded_segments_at_their_places() -> None:
     pattern = parse_path("/orgs/{org_id}/users/{user}")
-    assert pattern.bind(("orgs", "7", "users", "caf%C3%A9")) == {"org_id": "7", "user": "caf\u00e9"}
+    assert bind(pattern.parameters, ("orgs", "7", "users", "caf%C3%A9")) == {"org_id": "7", "user": "caf\u00e9"}
 
 
 def test_a_prefix_binds_its_parameters_too() -> None:
-    assert parse_prefix("/orgs/{org_id}/").bind(("orgs", "7", "a", "b")) == {"org_id": "7"}
+    assert bind(parse_prefix("/orgs/{org_id}/").parameters, ("orgs", "7", "a", "b")) == {"org_id": "7"}
 
 
 @pytest.mark.parametrize("text", [text for text, _ in PATHS.values()])

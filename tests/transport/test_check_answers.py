@@ -197,9 +197,9 @@ PAIRS = st.lists(st.tuples(TOKENS | ANY_TEXT, VALUES | ANY_TEXT), max_size=3).ma
 NAMES = st.lists(TOKENS | ANY_TEXT, max_size=3).map(tuple)
 WHY: dict[str, Any] = {"reason": st.sampled_from(Reason), "mode": st.sampled_from(Mode)}
 WHY |= {"rule": ANY_TEXT, "kid": ANY_TEXT, "claims": st.none() | ANY_TEXT.filter(bool).map(claims_of)}
-ALLOWS = st.builds(Allow, **WHY, set_headers=PAIRS, remove_headers=NAMES, identity=st.just(Identity()))
+ALLOWS = st.builds(allow, **WHY, set_headers=PAIRS, remove_headers=NAMES, identity=st.just(Identity()))
 DECISIONS = ALLOWS | st.builds(
-    Deny, **WHY, status=st.integers(400, 599), headers=PAIRS, body=ANY_TEXT.filter(bool)
+    denial, **WHY, status=st.integers(400, 599), headers=PAIRS, body=ANY_TEXT.filter(bool)
 )
 
 
