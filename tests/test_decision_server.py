@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
+from select import select
 from types import MappingProxyType
 
 import pytest
@@ -82,4 +83,5 @@ def written(metrics: Metrics) -> float:
 def read_until(reader: FileIO, done: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not done() and time.monotonic() < deadline:
+        select([reader], [], [], 0.01)  # to read over and over would keep the writer from its work
         reader.read(65536)
