@@ -2,7 +2,7 @@
 
 import argparse
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -63,6 +63,9 @@ async def serve_grpcio(answer: Answer, socket: Path) -> None:
 class _Allowing:
     def check(self, _message: bytes, _traceparent: bytes) -> bytes:
         return ALLOW
+
+    def check_together(self, calls: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
+        return [ALLOW] * len(calls)
 
     refuse_late = check
 

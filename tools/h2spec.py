@@ -12,6 +12,7 @@ import ssl
 import sys
 import tempfile
 from asyncio import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import uvloop
@@ -35,6 +36,11 @@ class Echo:
     def check(message: bytes, _traceparent: bytes) -> bytes:
         """See :class:`authz_service.transport.native_peer.Check`."""
         return message
+
+    @staticmethod
+    def check_together(calls: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
+        """As above."""
+        return [message for message, _ in calls]
 
     refuse_late = check
 

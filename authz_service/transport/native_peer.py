@@ -3,13 +3,15 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple, Protocol, cast
 
 from authz_service.transport.backlog import Backlog, Lateness
+from authz_service.transport.check_service import METHOD
 from authz_service.transport.grpc_wire import DEADLINE_PASSED, FAILED, UNKNOWN_METHOD, CallRefused
 from authz_service.transport.http2 import Connection
-from authz_service.transport.http2_streams import Call
+from authz_service.transport.http2_streams import CLOSED, Call
 
 WRITE_BUFFER_BYTES = 256 * 1024
 """While more than this waits for the peer to read, nothing is read from it."""
@@ -22,17 +24,23 @@ STALL_SECONDS = 30.0
 LINGER_SECONDS = 1.0
 """Between GOAWAY and the close: a socket that is closed on unread bytes sends RST, and GOAWAY would be lost."""
 
+CHECK = METHOD.encode()
+
 log = logging.getLogger(__name__)
 timer = time.perf_counter
 
-Handler = Callable[[bytes, bytes], bytes | Awaitable[bytes]]
+Answer = bytes | Awaitable[bytes]
+Handler = Callable[[bytes, bytes], Answer]
 """Message, ``traceparent`` -> answer."""
+HandlerOfMany = Callable[[Sequence[tuple[bytes, bytes]]], Sequence[Answer]]
+"""The same for several calls, an answer for each; does not raise for one of them."""
 
 
 class Check(Protocol):
     """What answers Check; see :class:`authz_service.transport.check_service.CheckService`."""
 
-    def check(self, message: bytes, traceparent: bytes, /) -> bytes | Awaitable[bytes]: ...  # noqa: D102
+    def check(self, message: bytes, traceparent: bytes, /) -> Answer: ...  # noqa: D102
+    def check_together(self, calls: Sequence[tuple[bytes, bytes]], /) -> Sequence[Answer]: ...  # noqa: D102
     def refuse_late(self, message: bytes, traceparent: bytes, /) -> bytes: ...  # noqa: D102
 
 
@@ -42,6 +50,8 @@ class Methods(NamedTuple):
     usual: Mapping[bytes, Handler]
     late: Mapping[bytes, Handler]
     """Where a call has waited too long to be answered properly."""
+    checks: HandlerOfMany
+    """For those of :data:`CHECK` that come at the same time."""
 
 
 def _no_such_method(_message: bytes, _traceparent: bytes) -> bytes:
@@ -74,6 +84,8 @@ class Peer(asyncio.Protocol):
         """What arrived behind it, before the transport took notice."""
         self._paused = False
         """Whether nothing is read meanwhile."""
+        self._together = 1
+        """How many calls are decided together: as many as take one turn, so far as is known from those before."""
         self._turn_due = False
         self._stalled_since: float | None = None
         self._ending = False
@@ -124,34 +136,63 @@ class Peer(asyncio.Protocol):
 
     def _serve(self, incoming: Iterator[Call | None]) -> None:
         """One turn. The other half of the hot loop, see :class:`Connection`."""
-        connection = self._connection
-        methods = self._methods.late if self._backlog.late else self._methods.usual
-        answer, output = connection.answer, connection.output
+        late, output = self._backlog.late, self._connection.output
         self._incoming = incoming
-        started = timer()
+        now = started = timer()
         end = started + TURN_SECONDS
-        for call in incoming:
-            if call is not None:
-                head = call.head
-                try:
-                    result = methods.get(head.path, _no_such_method)(call.message, head.traceparent)
-                except Exception as error:  # noqa: BLE001 - one bad call must not end the others
-                    self._failed(call, error)
-                else:
-                    if isinstance(result, bytes):
-                        answer(call, result)
-                    else:
-                        self._answer_later(call, result)
-            if len(output) >= TURN_PIECES or timer() >= end:
-                break
-        else:
-            self._incoming = None
+        while now < end and len(output) < TURN_PIECES and self._incoming is not None:
+            size = min(self._together, TURN_PIECES - len(output))
+            some = list(islice(incoming, size))
+            self._answer_some(some, late=late)
+            if len(some) < size:
+                self._incoming = None
+            before, now = now, timer()
+            if now - before > TURN_SECONDS:
+                self._together = max(1, self._together // 2)
+            elif len(some) == self._together < TURN_PIECES and now - before < TURN_SECONDS / 2:
+                self._together *= 2
         self._flush()
         self._lateness.took(timer() - started)
         if self._incoming is not None:
             self._give_way()
         elif self._paused:
             self._read_on()
+
+    def _answer_some(self, some: Sequence[Call | None], *, late: bool) -> None:
+        methods = self._methods
+        calls = [call for call in some if call is not None and call.state is not CLOSED]  # it is, if reset meanwhile
+        if len(calls) > 1 and not late and all(call.head.path == CHECK for call in calls):
+            self._answer_together(calls)
+            return
+        for call in calls:
+            self._answer(call, methods.late if late else methods.usual)
+
+    def _answer(self, call: Call, methods: Mapping[bytes, Handler]) -> None:
+        head = call.head
+        try:
+            result = methods.get(head.path, _no_such_method)(call.message, head.traceparent)
+        except Exception as error:  # noqa: BLE001 - one bad call must not end the others
+            self._failed(call, error)
+            return
+        if isinstance(result, bytes):
+            self._connection.answer(call, result)
+        else:
+            self._answer_later(call, result)
+
+    def _answer_together(self, calls: Sequence[Call]) -> None:
+        try:
+            results = self._methods.checks([(call.message, call.head.traceparent) for call in calls])
+        except Exception:  # as above
+            log.exception("Calls are answered one by one. This is a defect: please report this line.")
+            for call in calls:
+                self._answer(call, self._methods.usual)
+            return
+        answer = self._connection.answer
+        for call, result in zip(calls, results, strict=True):
+            if isinstance(result, bytes):
+                answer(call, result)
+            else:
+                self._answer_later(call, result)
 
     def _give_way(self) -> None:
         """There may be more than one turn's worth: others come first, and nothing more is read until it is done."""

@@ -9,7 +9,7 @@ from authz_service.transport.backlog import Lateness
 from authz_service.transport.check_service import METHOD
 from authz_service.transport.health import HEALTH_CHECK, Health
 from authz_service.transport.listening import listen, unlink
-from authz_service.transport.native_peer import Check, Handler, Methods, Peer
+from authz_service.transport.native_peer import CHECK, Check, Handler, Methods, Peer
 
 SERVICE = METHOD.strip("/").rpartition("/")[0]
 
@@ -36,8 +36,8 @@ class NativeServer:
         lateness: Lateness | None = None,
     ) -> None:  # fmt: skip
         self._health = Health(SERVICE)
-        usual: dict[bytes, Handler] = {METHOD.encode(): check.check, HEALTH_CHECK: self._health.check}
-        self._methods = Methods(usual, {**usual, METHOD.encode(): check.refuse_late})
+        usual: dict[bytes, Handler] = {CHECK: check.check, HEALTH_CHECK: self._health.check}
+        self._methods = Methods(usual, {**usual, CHECK: check.refuse_late}, check.check_together)
         self._lateness = lateness or Lateness()
         self._tls = tls
         if tls is not None:

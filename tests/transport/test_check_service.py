@@ -2,12 +2,14 @@
 
 import asyncio
 import gc
+from collections.abc import Awaitable
 
 import pytest
 
 from authz_service.errors import Reason
 from authz_service.model import Decision, HttpRequest
 from authz_service.transport import check_service
+from authz_service.transport.check import read_check_request
 from tests.support.check_level import Checks
 from tests.support.check_requests import check_request
 from tests.support.tokens import ISSUER, token
@@ -133,6 +135,36 @@ async def test_requests_that_wait_are_bounded_together(monkeypatch: pytest.Monke
     assert answers[2].http_status == 503
 
 
+async def test_checks_that_come_together_are_decided_and_told_of_like_each_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    defect = check_request(path="/healthz", headers=[("defect", "of ours")])
+
+    def read(message: bytes) -> HttpRequest:
+        if message == defect:
+            raise RuntimeError("a defect")
+        return read_check_request(message)
+
+    monkeypatch.setattr(check_service, "read_check_request", read)
+    messages = [
+        bearer(token()), bearer("none"), b"\xff", check_request(path="/healthz"), bearer(token("elsewhere")), defect,
+        check_request(path="/nowhere"), bearer(token()),
+    ]  # fmt: skip
+    seen, traced = (Seen(), Seen()), (Traced(), Traced())
+    alone, together = (Checks(POLICY, witnesses=[seen[at]], trace=traced[at].checked) for at in (0, 1))
+    calls = [(message, TRACEPARENT) for message in messages]
+    one_by_one = [await answered(alone.service.check(*call)) for call in calls]
+    at_once = [await answered(each) for each in together.service.check_together(calls)]
+    assert at_once == one_by_one
+    assert sorted(map(str, seen[1].decisions)) == sorted(map(str, seen[0].decisions))
+    assert sorted(traced[1].checks) == sorted(traced[0].checks)
+    assert sorted(together.metrics.render().splitlines()) == sorted(alone.metrics.render().splitlines())
+
+
+async def answered(answer: bytes | Awaitable[bytes]) -> bytes:
+    return answer if isinstance(answer, bytes) else await answer
+
+
 def test_a_trace_that_breaks_changes_no_answer(caplog: pytest.LogCaptureFixture) -> None:
     def breaking(*_told: object) -> None:
         raise RuntimeError("a defect of a trace")
@@ -153,6 +185,7 @@ def test_a_denial_leaves_nothing_for_the_garbage_collector(text: str | None) -> 
     try:
         for _ in range(10):
             checks.service.check(message)
+            checks.service.check_together([(message, b"")] * 2)
         assert gc.collect() == 0
     finally:
         gc.enable()

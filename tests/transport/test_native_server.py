@@ -5,7 +5,7 @@ import gc
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from errno import ENOTCONN
 from pathlib import Path
@@ -27,11 +27,24 @@ from authz_service.transport import native_peer, native_server
 from authz_service.transport.backlog import BURST_SECONDS, LONGEST_TURN_SECONDS, LULL_SECONDS, Lateness
 from authz_service.transport.check_service import METHOD
 from authz_service.transport.grpc_wire import MESSAGE_PREFIX, UNKNOWN_METHOD, CallRefused
+from authz_service.transport.health import HEALTH_CHECK
 from authz_service.transport.http2 import HANDSHAKE_SECONDS
 from authz_service.transport.listening import is_served
+from authz_service.transport.native_peer import CHECK
 from authz_service.transport.native_server import SERVICE, NativeServer
 from tests.support.certificates import Authority
-from tests.support.http2 import CALL_HEADERS, HELLO, Client, Frame, data, message, read_frames, settings, window_update
+from tests.support.http2 import (
+    ACK,
+    CALL_HEADERS,
+    HELLO,
+    Client,
+    Frame,
+    data,
+    message,
+    read_frames,
+    settings,
+    window_update,
+)
 
 LOOPBACK = Address(host="127.0.0.1", port=0)
 NEVER_LATE = Lateness()
@@ -46,6 +59,10 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native_peer, "timer", lambda: 7.0)
 
 
+def one_by_one(check: native_peer.Handler) -> Callable[[Sequence[tuple[bytes, bytes]]], list[native_peer.Answer]]:
+    return lambda calls: [check(*call) for call in calls]
+
+
 class Service:
     """Stands in for CheckService: answers in capitals; ``wait`` until released, ``fail`` by an exception."""
 
@@ -58,6 +75,9 @@ class Service:
         if request == b"fail":
             raise RuntimeError("a defect")
         return self._slow(request) if request.startswith(b"wait") else request.upper()
+
+    def check_together(self, calls: Sequence[tuple[bytes, bytes]]) -> list[bytes | Awaitable[bytes]]:
+        return one_by_one(self.check)(calls)
 
     def refuse_late(self, _request: bytes, _traceparent: bytes) -> bytes:
         return b"too late"
@@ -388,10 +408,12 @@ class Pipe(asyncio.Transport):
 
 
 def peer_of(
-    check: native_peer.Handler, late: native_peer.Handler | None = None, lateness: Lateness = NEVER_LATE
+    check: native_peer.Handler, late: native_peer.Handler | None = None, lateness: Lateness = NEVER_LATE,
+    checks: native_peer.HandlerOfMany | None = None,
 ) -> native_peer.Peer:
-    path = METHOD.encode()
-    methods = native_peer.Methods({path: check}, {path: late or check})
+    methods = native_peer.Methods(
+        {CHECK: check, HEALTH_CHECK: check}, {CHECK: late or check}, checks or one_by_one(check)
+    )
     return native_peer.Peer(methods, lateness, lambda _: True, lambda _: None)
 
 
@@ -442,6 +464,94 @@ async def test_what_floods_one_connection_keeps_another_waiting_for_one_turn_onl
     assert [pipe.unread.count(b"grpc-status") for pipe in pipes] == [calls, 1]
 
 
+HEALTH_HEADERS = [(name, HEALTH_CHECK if name == b":path" else value) for name, value in CALL_HEADERS]
+
+
+def health_check(stream_id: int) -> bytes:
+    return Client().headers(stream_id, fields=HEALTH_HEADERS) + data(stream_id, message(b""))
+
+
+async def test_calls_of_one_read_are_decided_together_and_each_has_its_own_answer() -> None:
+    asked: list[list[bytes]] = []
+
+    def checks(calls: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
+        asked.append([content for content, _ in calls])
+        return [content.upper() for content, _ in calls]
+
+    pipe = Pipe(peer_of(lambda content, _: content.upper(), checks=checks))
+    client = Client()
+    turns = [b"call %d" % number for number in range(20)]
+    pipe.protocol.data_received(HELLO + b"".join(map(client.call, range(1, 40, 2), turns)))
+    assert [content for together in asked for content in together] == turns[1:], "the first is asked alone"
+    assert max(map(len, asked)) > 1
+    answers = [each for each in read_frames(bytes(pipe.unread)) if each.type == frame_types.DATA]
+    assert [each.payload for each in answers] == [message(content.upper()) for content in turns]
+    assert [each.stream_id for each in answers] == list(range(1, 40, 2))
+
+
+async def test_calls_of_one_read_that_cannot_be_decided_together_are_decided_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pipe = Pipe(peer_of(Service().check))
+    client = Client()
+    turns = [b"a", b"b", b"fail", b"c"]
+    pipe.protocol.data_received(HELLO + b"".join(map(client.call, range(1, 8, 2), turns)))
+    answers = [each.payload for each in read_frames(bytes(pipe.unread)) if each.type == frame_types.DATA]
+    assert answers == [message(b"A"), message(b"B"), message(b"C")]
+    assert "one by one" in caplog.text
+
+
+async def test_a_call_that_is_reset_in_the_same_read_is_not_decided() -> None:
+    asked: list[bytes] = []
+
+    def check(content: bytes, _traceparent: bytes) -> bytes:
+        asked.append(content)
+        return content
+
+    pipe, client = Pipe(peer_of(check)), Client()
+    before = b"".join(map(client.call, range(1, 15, 2)))
+    reset = client.call(15, b"reset") + frame_types.frame(frame_types.RST_STREAM, 0, 15, bytes(4))
+    pipe.protocol.data_received(HELLO + before + reset + client.call(17, b"last"))
+    assert asked == [b"hello"] * 7 + [b"last"]
+
+
+async def test_a_turn_has_so_many_answers_and_no_more() -> None:
+    pipe, client = Pipe(peer_of(lambda *_: b"ok")), Client()
+    client.encoder.header_table_size = 0
+    pipe.protocol.data_received(HELLO + client.call(1) + ACK + ACK)
+    assert pipe.unread.count(b"grpc-status") == 1
+    calls = 3 * native_peer.TURN_PIECES
+    pipe.protocol.data_received(b"".join(map(client.call, range(3, 2 * calls, 2))))
+    assert pipe.unread.count(b"grpc-status") == 1 + native_peer.TURN_PIECES
+    await all_answered(pipe)
+    assert pipe.unread.count(b"grpc-status") == calls
+
+
+async def test_calls_that_take_their_time_are_decided_by_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, cost = 7.0, native_peer.TURN_SECONDS / 100
+    sizes: list[int] = []
+
+    def check(content: bytes, _traceparent: bytes) -> bytes:
+        nonlocal now
+        now += cost
+        return content
+
+    def checks(calls: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
+        sizes.append(len(calls))
+        return one_by_one(check)(calls)  # type: ignore[return-value]
+
+    monkeypatch.setattr(native_peer, "timer", lambda: now)
+    pipe, client = Pipe(peer_of(check, checks=checks)), Client()
+    pipe.protocol.data_received(HELLO + b"".join(map(client.call, range(1, 2001, 2))))
+    await all_answered(pipe)
+    quick = max(sizes)
+    cost = native_peer.TURN_SECONDS / 3
+    pipe.protocol.data_received(b"".join(map(client.call, range(2001, 4001, 2))))
+    await all_answered(pipe)
+    assert max(sizes[-8:]) <= 3 < quick
+    assert pipe.unread.count(b"grpc-status") == 2000
+
+
 async def test_calls_that_are_refused_take_turns_like_others() -> None:
     asked: list[str] = []
 
@@ -455,7 +565,7 @@ async def test_calls_that_are_refused_take_turns_like_others() -> None:
     flooded, calm = peer("flooded"), peer("calm")
     pipes = Pipe(flooded), Pipe(calm)
     calls = range(1, 4 * native_peer.TURN_PIECES, 2)
-    flooded.data_received(HELLO + b"".join(map(Client().call, calls)))
+    flooded.data_received(HELLO + b"".join(map(health_check, calls)))
     calm.data_received(HELLO + Client().call(1))
     assert 0 < asked.index("calm") <= native_peer.TURN_PIECES
     await all_answered(pipes[0])
