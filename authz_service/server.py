@@ -7,7 +7,7 @@ from typing import Any
 import uvloop
 
 from authz_service.config import Config
-from authz_service.decision_server import DecisionServer, drain, on_signals
+from authz_service.decision_server import DecisionServer, do_not_interrupt, drain, on_signals
 from authz_service.keys.assembly import key_rings
 from authz_service.migration.figures import way_families
 from authz_service.migration.readiness import migration_status
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 def run(config: Config, policy_file: PolicyFile, policy: Policy, *, reflection: bool = False) -> None:
     """Serve until SIGTERM or SIGINT; :raises ConfigurationError: when it cannot listen."""
     configure_logging(config.log_level, config.log_format)
+    do_not_interrupt()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(Service(config, policy_file, policy, reflection=reflection).serve())
 

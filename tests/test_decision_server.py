@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from io import FileIO
@@ -14,7 +16,7 @@ import pytest
 from authz_service import decision_server
 from authz_service.caller import Caller
 from authz_service.config import load_config
-from authz_service.decision_server import DecisionServer
+from authz_service.decision_server import DecisionServer, do_not_interrupt
 from authz_service.errors import AccessRefused, Reason
 from authz_service.keys.assembly import key_rings
 from authz_service.keys.jwk import parse_key_set
@@ -52,6 +54,21 @@ async def test_the_end_waits_for_lines_of_the_decision_log_that_are_not_written_
             asyncio.get_running_loop().run_in_executor(None, read_until, reader, lambda: written(metrics) == LINES)
             await server.stop(0)
         assert written(metrics) == LINES
+
+
+def test_what_somebody_chose_for_the_process_stands() -> None:
+    statement = "import os; from authz_service.decision_server import do_not_interrupt as do; "
+    statement += "os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0)); do(); print(os.sched_getscheduler(0))"
+    told = subprocess.run([sys.executable, "-c", statement], capture_output=True, text=True, check=True)
+    assert int(told.stdout) == os.SCHED_IDLE
+
+
+def test_a_sandbox_that_lets_nobody_choose_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setscheduler", refuse)
+    do_not_interrupt()
 
 
 async def test_tokens_of_a_key_that_is_gone_and_expired_ones_are_forgotten_without_being_asked_for(

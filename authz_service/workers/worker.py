@@ -15,7 +15,7 @@ import uvloop
 
 from authz_service.address import Address
 from authz_service.config import Config, load_config
-from authz_service.decision_server import DecisionServer, drain, on_signals
+from authz_service.decision_server import DecisionServer, do_not_interrupt, drain, on_signals
 from authz_service.errors import ConfigurationError
 from authz_service.observability.logs import configure_logging
 from authz_service.observability.metrics import Metrics
@@ -32,6 +32,7 @@ def main(arguments: list[str]) -> int:
     """Serve until the supervisor says so or is gone; :returns: the exit code."""
     config = load_config(os.environ)
     configure_logging(config.log_level, config.log_format)
+    do_not_interrupt()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_work(config, socket.socket(fileno=int(arguments[0]))))
 

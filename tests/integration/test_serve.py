@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -126,6 +127,11 @@ async def test_refused_tokens_are_told_to_the_log_by_reason_and_number(transport
             assert (await check(running, token=expired)).http_status == 401
         await running.until_logged("Token validation failed: token_expired")
         assert expired not in running.raw_log()
+
+
+async def test_the_process_interrupts_no_other(transport: str) -> None:
+    async with issuing(transport) as (_, running):
+        assert os.sched_getscheduler(running.pid) == os.SCHED_BATCH
 
 
 async def test_sighup_refreshes_the_keys_now(transport: str) -> None:

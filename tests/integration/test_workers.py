@@ -105,6 +105,12 @@ async def test_each_worker_answers_at_its_endpoint_and_the_issuer_is_asked_as_by
         assert len(status["last_denials"]) == 3 * 5, "of each worker some"
 
 
+async def test_no_process_that_decides_interrupts_another() -> None:
+    async with serving(2) as (_, running):
+        workers = [(await worker_status(running, worker))["pid"] for worker in range(2)]
+        assert [os.sched_getscheduler(pid) for pid in workers] == [os.SCHED_BATCH] * 2
+
+
 async def test_a_new_key_is_known_to_all_after_one_fetch_and_a_withdrawn_one_to_nobody() -> None:
     async with serving(2) as (auth_api, running):
         assert await statuses(running, 2, "a") == [0, 0]
