@@ -138,9 +138,10 @@ class Peer(asyncio.Protocol):
         """One turn. The other half of the hot loop, see :class:`Connection`."""
         late, output = self._backlog.late, self._connection.output
         self._incoming = incoming
-        now = started = timer()
+        now = before = started = timer()
         end = started + TURN_SECONDS
-        while now < end and len(output) < TURN_PIECES and self._incoming is not None:
+        # Until the turn is over, or would be if the next calls took as long as the last.
+        while now < end and 2 * now - before <= end and len(output) < TURN_PIECES and self._incoming is not None:
             size = min(self._together, TURN_PIECES - len(output))
             some = list(islice(incoming, size))
             self._answer_some(some, late=late)
