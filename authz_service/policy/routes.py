@@ -124,7 +124,10 @@ class _Node(dict[str, "_Node"]):
     is what it costs.
     """
 
-    __slots__ = ("beside", "decoded_literals", "parameter", "prefix_places", "prefixes", "whole_places", "wholes")
+    __slots__ = (
+        "beside", "child_alone", "decoded_literals", "literal_alone", "parameter", "prefix_places", "prefixes",
+        "whole_places", "wholes",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         super().__init__()
@@ -132,6 +135,9 @@ class _Node(dict[str, "_Node"]):
         """Where any one segment leads that is not empty."""
         self.beside: _Node | None = None
         """The other way that the segment could have gone that led here."""
+        self.literal_alone: str | None = None
+        """Where one literal segment alone can come next, as at most nodes, that one: here it is found sooner."""
+        self.child_alone: _Node | None = None
         self.wholes: tuple[Match, ...] = ()
         """Rules whose path ends here, as they match without parameters."""
         self.whole_places = _NOWHERE
@@ -157,6 +163,8 @@ class _Node(dict[str, "_Node"]):
             self.decoded_literals = frozenset(map(decode_segment, encoded))
         for segment, child in self.items():
             child.beside = self.parameter if segment else None
+        if len(self) == 1:
+            ((self.literal_alone, self.child_alone),) = self.items()
         through_literal = max((child.compile() for child in self.values()), default=0)
         through_parameter = self.parameter.compile() if self.parameter is not None else 0
         return max(1, through_literal + through_parameter)
@@ -173,7 +181,7 @@ class _Node(dict[str, "_Node"]):
                 match = node.prefixes[place]
                 if found is None or match.number < found.number:
                     found = match
-            following = node.get(segment)
+            following = node.child_alone if segment == node.literal_alone else node.get(segment)
             if following is None:
                 if "%" in segment:
                     return self._find_all_ways(key, segments)
