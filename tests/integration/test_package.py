@@ -108,8 +108,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(release: Release) -> None:
 
 
 def test_the_sdist_builds_the_same_wheel(release: Release, tmp_path: Path) -> None:
-    with tarfile.open(release.sdist) as archive:
-        archive.extractall(tmp_path, filter="data")
+    subprocess.run(["tar", "-xf", release.sdist, "-C", tmp_path], check=True)
     (source,) = tmp_path.iterdir()
     build(source, tmp_path / "dist", "wheel")
     (wheel,) = (tmp_path / "dist").glob("*.whl")
