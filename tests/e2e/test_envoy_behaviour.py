@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from copy import deepcopy
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
 import grpc
@@ -127,9 +127,9 @@ async def _silence(stack: AsyncExitStack) -> Address:
 
     class Silent(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            assert isinstance(transport, asyncio.Transport)
-            stack.callback(transport.abort)
-            transport.write(b"\0\0\0\4\0\0\0\0\0")  # SETTINGS, so that HTTP/2 begins
+            stream = cast("asyncio.Transport", transport)  # of uvloop's own class
+            stack.callback(stream.abort)
+            stream.write(b"\0\0\0\4\0\0\0\0\0")  # SETTINGS, so that HTTP/2 begins
 
     server = await asyncio.get_running_loop().create_server(Silent, "127.0.0.1", 0)
     stack.callback(server.close)
