@@ -641,6 +641,22 @@ async def test_what_takes_its_time_keeps_another_waiting_for_little_of_it(monkey
     assert pipe.unread.count(b"decided") == 10
 
 
+async def test_calls_that_would_take_a_turn_too_long_are_left_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 7.0
+
+    def check(*_: bytes) -> bytes:
+        nonlocal now
+        now += native_peer.TURN_SECONDS * 0.6
+        return b"decided"
+
+    monkeypatch.setattr(native_peer, "timer", lambda: now)
+    pipe, raw = Pipe(peer_of(check)), Client()
+    pipe.protocol.data_received(HELLO + b"".join(map(raw.call, range(1, 20, 2))))
+    assert pipe.unread.count(b"decided") == 1
+    await all_answered(pipe)
+    assert pipe.unread.count(b"decided") == 10
+
+
 async def test_what_waits_too_long_is_refused_and_the_next_burst_is_decided(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 7.0
 
