@@ -99,7 +99,7 @@ class RouteTable:
         :raises RequestRefused: as :meth:`match`.
         """
         match = self._root.find(_PREFLIGHT, segments)
-        return _bound(match, segments) if match is not None and match.parameters else match
+        return match and _bound(match, segments)
 
 
 def _bound(match: Match, segments: tuple[str, ...]) -> Match:

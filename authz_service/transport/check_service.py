@@ -74,18 +74,18 @@ class CheckService:
         if self._behind is not None and self._behind(started):
             return self.refuse_late(message)
         request = self._read(message)
-        outcome = request if isinstance(request, Deny) else self._decide(request, message, traceparent, started)
+        outcome = self._decide(request, message, traceparent, started)
         return self._answer(request, outcome, traceparent, started) if isinstance(outcome, tuple) else outcome
 
     def check_together(self, calls: Sequence[tuple[bytes, bytes]]) -> list[bytes | Awaitable[bytes]]:
         """As :meth:`check`, of several calls: all are read, then all are decided, then all are answered.
 
-        So each step's code stays in the processor's nearest caches meanwhile, which saves a fifth.
+        So each step's code stays in the processor's nearest caches meanwhile.
         """
         started = self._timer()
         requests = [self._read(message) for message, _ in calls]
         outcomes = [
-            request if isinstance(request, Deny) else self._decide(request, message, traceparent, started)
+            self._decide(request, message, traceparent, started)
             for request, (message, traceparent) in zip(requests, calls, strict=True)
         ]
         return [
@@ -102,9 +102,11 @@ class CheckService:
             return self._defect(None)
 
     def _decide(
-        self, request: HttpRequest, message: bytes, traceparent: bytes, started: float
+        self, request: HttpRequest | Deny, message: bytes, traceparent: bytes, started: float
     ) -> Decision | Awaitable[bytes]:
         """Or the answer, to be waited for."""
+        if isinstance(request, Deny):  # it could not be read
+            return request
         try:
             return self._authorizer.authorize(request)
         except NoVerdictYet as question:

@@ -174,11 +174,8 @@ class Peer(asyncio.Protocol):
             result = methods.get(head.path, _no_such_method)(call.message, head.traceparent)
         except Exception as error:  # noqa: BLE001 - one bad call must not end the others
             self._failed(call, error)
-            return
-        if isinstance(result, bytes):
-            self._connection.answer(call, result)
         else:
-            self._answer_later(call, result)
+            self._answer_with(call, result)
 
     def _answer_together(self, calls: Sequence[Call]) -> None:
         try:
@@ -188,12 +185,14 @@ class Peer(asyncio.Protocol):
             for call in calls:
                 self._answer(call, self._methods.usual)
             return
-        answer = self._connection.answer
         for call, result in zip(calls, results, strict=True):
-            if isinstance(result, bytes):
-                answer(call, result)
-            else:
-                self._answer_later(call, result)
+            self._answer_with(call, result)
+
+    def _answer_with(self, call: Call, result: Answer) -> None:
+        if isinstance(result, bytes):
+            self._connection.answer(call, result)
+        else:
+            self._answer_later(call, result)
 
     def _give_way(self) -> None:
         """There may be more than one turn's worth: others come first, and nothing more is read until it is done."""
