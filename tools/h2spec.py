@@ -38,7 +38,7 @@ class Echo:
         return message
 
     @staticmethod
-    def check_together(calls: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
+    def check_together(calls: Sequence[tuple[bytes, bytes]], _seconds: float) -> list[bytes]:
         """As above."""
         return [message for message, _ in calls]
 

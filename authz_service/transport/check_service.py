@@ -77,20 +77,31 @@ class CheckService:
         outcome = self._decide(request, message, traceparent, started)
         return self._answer(request, outcome, traceparent, started) if isinstance(outcome, tuple) else outcome
 
-    def check_together(self, calls: Sequence[tuple[bytes, bytes]]) -> list[bytes | Awaitable[bytes]]:
+    def check_together(
+        self, calls: Sequence[tuple[bytes, bytes]], seconds: float
+    ) -> list[bytes | Awaitable[bytes]]:  # fmt: skip
         """As :meth:`check`, of several calls: all are read, then all are decided, then all are answered.
 
         So each step's code stays in the processor's nearest caches meanwhile.
+
+        :param seconds: once they are over, nothing more is begun; the other calls are to be asked about again.
         """
-        started = self._timer()
-        requests = [self._read(message) for message, _ in calls]
-        outcomes = [
-            self._decide(request, message, traceparent, started)
-            for request, (message, traceparent) in zip(requests, calls, strict=True)
-        ]
+        timer = self._timer
+        started = timer()
+        enough_read, end = started + seconds / 2, started + seconds  # what is read and not decided was read in vain
+        requests: list[HttpRequest | Deny] = []
+        for message, _ in calls:
+            requests.append(self._read(message))
+            if timer() >= enough_read:
+                break
+        outcomes: list[Decision | Awaitable[bytes]] = []
+        for request, (message, traceparent) in zip(requests, calls, strict=False):
+            outcomes.append(self._decide(request, message, traceparent, started))
+            if timer() >= end:
+                break
         return [
             self._answer(request, outcome, traceparent, started) if isinstance(outcome, tuple) else outcome
-            for request, outcome, (_, traceparent) in zip(requests, outcomes, calls, strict=True)
+            for request, outcome, (_, traceparent) in zip(requests, outcomes, calls, strict=False)
         ]
 
     def _read(self, message: bytes) -> HttpRequest | Deny:

@@ -19,6 +19,8 @@ TURN_SECONDS = 0.0005
 """Then others have theirs: what floods one connection keeps nobody waiting on another."""
 TURN_PIECES = 64
 """As many answers are gathered for one write at most."""
+AT_ONCE = 32
+"""As many calls are decided together at most."""
 STALL_SECONDS = 30.0
 """A peer that reads nothing for so long is let go."""
 LINGER_SECONDS = 1.0
@@ -32,15 +34,15 @@ timer = time.perf_counter
 Answer = bytes | Awaitable[bytes]
 Handler = Callable[[bytes, bytes], Answer]
 """Message, ``traceparent`` -> answer."""
-HandlerOfMany = Callable[[Sequence[tuple[bytes, bytes]]], Sequence[Answer]]
-"""The same for several calls, an answer for each; does not raise for one of them."""
+HandlerOfMany = Callable[[Sequence[tuple[bytes, bytes]], float], Sequence[Answer]]
+"""The same for several calls: answers for as many of the first as that many seconds allow, and one at least."""
 
 
 class Check(Protocol):
     """What answers Check; see :class:`authz_service.transport.check_service.CheckService`."""
 
     def check(self, message: bytes, traceparent: bytes, /) -> Answer: ...  # noqa: D102
-    def check_together(self, calls: Sequence[tuple[bytes, bytes]], /) -> Sequence[Answer]: ...  # noqa: D102
+    def check_together(self, calls: Sequence[tuple[bytes, bytes]], seconds: float, /) -> Sequence[Answer]: ...  # noqa: D102
     def refuse_late(self, message: bytes, traceparent: bytes, /) -> bytes: ...  # noqa: D102
 
 
@@ -80,12 +82,12 @@ class Peer(asyncio.Protocol):
         self._tasks: set[asyncio.Task[None]] = set()
         self._incoming: Iterator[Call | None] | None = None
         """What was read and is not answered yet, because the peer does not read, or others have their turn."""
+        self._left: Sequence[Call | None] = ()
+        """The first of that, if somebody has looked at them already."""
         self._unread = b""
         """What arrived behind it, before the transport took notice."""
         self._paused = False
         """Whether nothing is read meanwhile."""
-        self._together = 1
-        """How many calls are decided together: as many as take one turn, so far as is known from those before."""
         self._turn_due = False
         self._stalled_since: float | None = None
         self._ending = False
@@ -138,20 +140,14 @@ class Peer(asyncio.Protocol):
         """One turn. The other half of the hot loop, see :class:`Connection`."""
         late, output = self._backlog.late, self._connection.output
         self._incoming = incoming
-        now = before = started = timer()
+        started = timer()
         end = started + TURN_SECONDS
-        # Until the turn is over, or would be if the next calls took as long as the last.
-        while now < end and 2 * now - before <= end and len(output) < TURN_PIECES and self._incoming is not None:
-            size = min(self._together, TURN_PIECES - len(output))
-            some = list(islice(incoming, size))
-            self._answer_some(some, late=late)
-            if len(some) < size:
+        while self._incoming is not None and len(output) <= TURN_PIECES - AT_ONCE and timer() < end:
+            some = self._left or list(islice(incoming, AT_ONCE))
+            calls = [call for call in some if call is not None and call.state is not CLOSED]  # closed: reset meanwhile
+            self._left = self._answer_some(calls, end, late=late)
+            if not some:
                 self._incoming = None
-            before, now = now, timer()
-            if now - before > TURN_SECONDS:
-                self._together = max(1, self._together // 2)
-            elif len(some) == self._together < TURN_PIECES and now - before < TURN_SECONDS / 2:
-                self._together *= 2
         self._flush()
         self._lateness.took(timer() - started)
         if self._incoming is not None:
@@ -159,14 +155,18 @@ class Peer(asyncio.Protocol):
         elif self._paused:
             self._read_on()
 
-    def _answer_some(self, some: Sequence[Call | None], *, late: bool) -> None:
-        methods = self._methods
-        calls = [call for call in some if call is not None and call.state is not CLOSED]  # it is, if reset meanwhile
+    def _answer_some(self, calls: Sequence[Call], end: float, *, late: bool) -> Sequence[Call]:
+        """:returns: those for which there was no time."""
         if len(calls) > 1 and not late and all(call.head.path == CHECK for call in calls):
-            self._answer_together(calls)
-            return
-        for call in calls:
-            self._answer(call, methods.late if late else methods.usual)
+            return self._answer_together(calls, end)
+        return self._answer_alone(calls, self._methods.late if late else self._methods.usual, end)
+
+    def _answer_alone(self, calls: Sequence[Call], methods: Mapping[bytes, Handler], end: float) -> Sequence[Call]:
+        for number, call in enumerate(calls, 1):
+            self._answer(call, methods)
+            if timer() >= end:
+                return calls[number:]
+        return ()
 
     def _answer(self, call: Call, methods: Mapping[bytes, Handler]) -> None:
         head = call.head
@@ -177,16 +177,15 @@ class Peer(asyncio.Protocol):
         else:
             self._answer_with(call, result)
 
-    def _answer_together(self, calls: Sequence[Call]) -> None:
+    def _answer_together(self, calls: Sequence[Call], end: float) -> Sequence[Call]:
         try:
-            results = self._methods.checks([(call.message, call.head.traceparent) for call in calls])
+            results = self._methods.checks([(call.message, call.head.traceparent) for call in calls], end - timer())
         except Exception:  # as above
             log.exception("Calls are answered one by one. This is a defect: please report this line.")
-            for call in calls:
-                self._answer(call, self._methods.usual)
-            return
-        for call, result in zip(calls, results, strict=True):
+            return self._answer_alone(calls, self._methods.usual, end)
+        for call, result in zip(calls, results, strict=False):
             self._answer_with(call, result)
+        return calls[len(results) :]
 
     def _answer_with(self, call: Call, result: Answer) -> None:
         if isinstance(result, bytes):

@@ -1,6 +1,6 @@
 """The Check level: ``bytes -> bytes`` with the real rooms behind it; only the keys are fixed and the clock stands."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from authz_service.authorizer import Authorizer
 from authz_service.keys.jwk import parse_key_set
@@ -40,6 +40,7 @@ class Checks:
     def __init__(
         self, policy: str, keys: FixedKeys | None = None, *, max_token_bytes: int = LIMITS.max_token_bytes,
         witnesses: Iterable[Witness] = (), denial_witnesses: Iterable[Witness] = (), trace: Trace | None = None,
+        timer: Callable[[], float] = lambda: 0.0,
     ) -> None:  # fmt: skip
         self.keys = keys or FixedKeys(signing_key())
         self.metrics = Metrics()
@@ -48,7 +49,7 @@ class Checks:
         limits = LIMITS._replace(max_token_bytes=max_token_bytes)
         authorizer = Authorizer(parse_policy(policy), verifier, limits, lambda: NOW, encode_identity)
         self.service = CheckService(
-            LocalWay(authorizer, self.keys), self.metrics, timer=lambda: 0.0, witnesses=witnesses,
+            LocalWay(authorizer, self.keys), self.metrics, timer=timer, witnesses=witnesses,
             denial_witnesses=denial_witnesses, trace=trace,
         )  # fmt: skip
 

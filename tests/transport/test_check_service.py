@@ -6,6 +6,7 @@ from collections.abc import Awaitable
 
 import pytest
 
+from authz_service.authorizer import Authorizer
 from authz_service.errors import Reason
 from authz_service.model import Decision, HttpRequest
 from authz_service.transport import check_service
@@ -154,11 +155,37 @@ async def test_checks_that_come_together_are_decided_and_told_of_like_each_alone
     alone, together = (Checks(POLICY, witnesses=[seen[at]], trace=traced[at].checked) for at in (0, 1))
     calls = [(message, TRACEPARENT) for message in messages]
     one_by_one = [await answered(alone.service.check(*call)) for call in calls]
-    at_once = [await answered(each) for each in together.service.check_together(calls)]
+    at_once = [await answered(each) for each in together.service.check_together(calls, 1.0)]
     assert at_once == one_by_one
     assert sorted(map(str, seen[1].decisions)) == sorted(map(str, seen[0].decisions))
     assert sorted(traced[1].checks) == sorted(traced[0].checks)
     assert sorted(together.metrics.render().splitlines()) == sorted(alone.metrics.render().splitlines())
+
+
+@pytest.mark.parametrize(
+    ("to_read", "to_decide", "answers"), [(0, 0, 10), (0, 4, 3), (3, 0, 2), (3, 3, 2), (20, 20, 1)]
+)
+def test_of_checks_that_come_together_no_more_are_begun_when_their_time_is_over(
+    monkeypatch: pytest.MonkeyPatch, to_read: float, to_decide: float, answers: int
+) -> None:
+    now = 0.0
+
+    def read(message: bytes) -> HttpRequest:
+        nonlocal now
+        now += to_read
+        return read_check_request(message)
+
+    def authorize(authorizer: Authorizer, request: HttpRequest) -> Decision:
+        nonlocal now
+        now += to_decide
+        return usual(authorizer, request)
+
+    usual = Authorizer.authorize
+    monkeypatch.setattr(check_service, "read_check_request", read)
+    monkeypatch.setattr(Authorizer, "authorize", authorize)
+    checks = Checks(POLICY, timer=lambda: now)
+    calls = [(check_request(path="/healthz"), b"")] * 10
+    assert len(checks.service.check_together(calls, 10.0)) == answers
 
 
 async def answered(answer: bytes | Awaitable[bytes]) -> bytes:
@@ -185,7 +212,7 @@ def test_a_denial_leaves_nothing_for_the_garbage_collector(text: str | None) -> 
     try:
         for _ in range(10):
             checks.service.check(message)
-            checks.service.check_together([(message, b"")] * 2)
+            checks.service.check_together([(message, b"")] * 2, 1.0)
         assert gc.collect() == 0
     finally:
         gc.enable()
