@@ -80,7 +80,7 @@ class CheckService:
     def check_together(
         self, calls: Sequence[tuple[bytes, bytes]], seconds: float
     ) -> list[bytes | Awaitable[bytes]]:  # fmt: skip
-        """As :meth:`check`, of several calls: all are read, then all are decided, then all are answered.
+        """As :meth:`check`, of several calls: all are read, then all are decided, all are written, all are told of.
 
         So each step's code stays in the processor's nearest caches meanwhile.
 
@@ -99,10 +99,12 @@ class CheckService:
             outcomes.append(self._decide(request, message, traceparent, started))
             if timer() >= end:
                 break
-        return [
-            self._answer(request, outcome, traceparent, started) if isinstance(outcome, tuple) else outcome
-            for request, outcome, (_, traceparent) in zip(requests, outcomes, calls, strict=False)
-        ]
+        answers = [write_check_response(outcome) if isinstance(outcome, tuple) else outcome for outcome in outcomes]
+        taken = timer() - started
+        for request, outcome, (_, traceparent) in zip(requests, outcomes, calls, strict=False):
+            if isinstance(outcome, tuple):
+                self._tell_all(request, outcome, traceparent, taken)
+        return answers
 
     def _read(self, message: bytes) -> HttpRequest | Deny:
         try:
@@ -148,17 +150,19 @@ class CheckService:
 
     def _answer(
         self, request: HttpRequest | Deny, decision: Decision, traceparent: bytes, started: float
-    ) -> bytes:
-        """:param request: what was made of it; a denial: it could not be read."""
+    ) -> bytes:  # fmt: skip
         answer = write_check_response(decision)
-        seconds = self._timer() - started
+        self._tell_all(request, decision, traceparent, self._timer() - started)
+        return answer
+
+    def _tell_all(self, request: HttpRequest | Deny, decision: Decision, traceparent: bytes, seconds: float) -> None:
+        """:param request: what was made of it; a denial: it could not be read."""
         self._metrics.decided(decision, seconds)
         witnesses = self._witnesses if decision.verdict.reason in PERMITTED else self._witnesses_of_denials
         if witnesses and not isinstance(request, Deny):
             self._tell(witnesses, request, decision)
         if traceparent and self._trace is not None:
             self._tell_trace(self._trace, traceparent, decision, seconds)
-        return answer
 
     @staticmethod
     def _tell(witnesses: tuple[Witness, ...], request: HttpRequest, decision: Decision) -> None:
