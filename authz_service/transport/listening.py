@@ -8,6 +8,8 @@ from authz_service.address import Address
 from authz_service.errors import ConfigurationError
 
 BACKLOG = 1_024
+KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+"""A peer that has been silent for a minute is asked four times in another one whether it is still there (tcp(7))."""
 
 
 def listen(addresses: tuple[Address, ...]) -> list[tuple[Address, socket.socket]]:
@@ -56,7 +58,20 @@ def _listen_tcp(address: Address) -> socket.socket:
     found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, *_, where = found[0]
     dual = family == socket.AF_INET6 and socket.has_dualstack_ipv6()  # [::] means IPv4 as well
-    return socket.create_server(where[:2], family=family, backlog=BACKLOG, dualstack_ipv6=dual)
+    sock = socket.create_server(where[:2], family=family, backlog=BACKLOG, dualstack_ipv6=dual)
+    _notice_lost_peers(sock)
+    return sock
+
+
+def _notice_lost_peers(sock: socket.socket) -> None:
+    """A machine that is lost closes no connection, and each one takes the place of another for good.
+
+    Set here, for accepted sockets inherit it.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE:
+        if hasattr(socket, name):  # each system has its own
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _listen_unix(address: Address) -> socket.socket:

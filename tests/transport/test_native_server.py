@@ -266,6 +266,21 @@ async def test_health_of_an_unknown_service_is_not_found_and_watching_is_unimple
         assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the options are Linux's")
+async def test_connection_to_a_machine_that_is_lost_does_not_stay_for_good() -> None:
+    async with running(Service()) as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.addresses[0].port)
+        while not server._peers:  # noqa: ASYNC110 - the server tells nobody
+            await asyncio.sleep(0)
+        (peer,) = server._peers
+        accepted = peer._transport.get_extra_info("socket")
+        options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        idle, interval, probes = (accepted.getsockopt(socket.IPPROTO_TCP, option) for option in options)
+        assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert idle + interval * probes == 120
+        writer.close()
+
+
 async def test_serves_tcp_and_unix_sockets_together(tmp_path: Path) -> None:
     async with running(Service(), LOOPBACK, Address(path=f"{tmp_path}/authz.sock")) as server:
         assert server.addresses[0].port != 0
