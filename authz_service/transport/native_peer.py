@@ -82,7 +82,7 @@ class Peer(asyncio.Protocol):
         self._tasks: set[asyncio.Task[None]] = set()
         self._incoming: Iterator[Call | None] | None = None
         """What was read and is not answered yet, because the peer does not read, or others have their turn."""
-        self._left: Sequence[Call] = ()
+        self._left: Sequence[Call | None] = ()
         """The first of that, if somebody has looked at them already."""
         self._unread = b""
         """What arrived behind it, before the transport took notice."""
@@ -143,10 +143,10 @@ class Peer(asyncio.Protocol):
         started = timer()
         end = started + TURN_SECONDS
         while self._incoming is not None and len(output) <= TURN_PIECES - AT_ONCE and timer() < end:
-            some = [*self._left, *islice(incoming, AT_ONCE - len(self._left))]
+            some = self._left or list(islice(incoming, AT_ONCE))
             calls = [call for call in some if call is not None and call.state is not CLOSED]  # closed: reset meanwhile
             self._left = self._answer_some(calls, end, late=late)
-            if len(some) < AT_ONCE and not self._left:
+            if not some:
                 self._incoming = None
         self._flush()
         self._lateness.took(timer() - started)

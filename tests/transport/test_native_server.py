@@ -579,21 +579,6 @@ async def test_calls_for_which_a_turn_has_no_time_come_first_in_the_next(
     assert pipe.unread.count(b"grpc-status") == len(turns)
 
 
-async def test_last_call_of_a_read_leaves_nothing_for_another_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 7.0
-
-    def check(content: bytes, _traceparent: bytes) -> bytes:
-        nonlocal now
-        now += native_peer.TURN_SECONDS * 3
-        return content
-
-    monkeypatch.setattr(native_peer, "timer", lambda: now)
-    pipe = Pipe(peer_of(check))
-    pipe.protocol.data_received(HELLO + Client().call(1))
-    assert b"grpc-status" in pipe.unread
-    assert pipe.reading
-
-
 async def test_call_that_is_given_up_while_it_waits_for_the_next_turn_is_not_decided(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
