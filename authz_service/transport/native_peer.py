@@ -148,6 +148,7 @@ class Peer(asyncio.Protocol):
             self._left = self._answer_some(calls, end, late=late)
             if not some:
                 self._incoming = None
+        # Where the turn ended with the last call, that is not known, and it gives way: what waits unread waits as long.
         self._flush()
         self._lateness.took(timer() - started)
         if self._incoming is not None:

@@ -22,8 +22,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from authz_service.address import Address
 from authz_service.errors import ConfigurationError
+from authz_service.transport import backlog, native_peer, native_server
 from authz_service.transport import http2_frames as frame_types
-from authz_service.transport import native_peer, native_server
 from authz_service.transport.backlog import BURST_SECONDS, LONGEST_TURN_SECONDS, LULL_SECONDS, Lateness
 from authz_service.transport.check_service import METHOD
 from authz_service.transport.grpc_wire import LONGEST_CALL_SECONDS, MESSAGE_PREFIX, UNKNOWN_METHOD, CallRefused
@@ -711,6 +711,28 @@ async def test_what_waits_too_long_is_refused_and_the_next_burst_is_decided(monk
     await asyncio.sleep(LULL_SECONDS * 2)
     peer.data_received(raw.call(2 * calls + 1))
     assert b"decided" in pipe.unread
+
+
+async def test_what_comes_call_by_call_and_waits_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With as many connections that are as busy, what waits is not in what was read, but behind it."""
+    now = 7.0
+
+    def decide(*_: bytes) -> bytes:
+        nonlocal now
+        now += native_peer.TURN_SECONDS
+        return b"decided"
+
+    monkeypatch.setattr(native_peer, "timer", lambda: now)
+    monkeypatch.setattr(backlog, "LULL_SECONDS", 60.0)
+    lateness = Lateness(lambda: now, lambda: now)
+    pipe, raw = Pipe(peer_of(decide, lambda *_: b"refused", lateness)), Client()
+    pipe.protocol.data_received(HELLO + raw.call(1))
+    await all_answered(pipe)
+    while now < 7.0 + 2 * BURST_SECONDS:  # the others have their turns
+        now += LONGEST_TURN_SECONDS
+        lateness.took(LONGEST_TURN_SECONDS)
+    pipe.protocol.data_received(raw.call(3))
+    assert (pipe.unread.count(b"decided"), pipe.unread.count(b"refused")) == (1, 1)
 
 
 async def test_the_time_that_a_peer_takes_to_read_its_answers_is_not_held_against_its_calls(
