@@ -82,8 +82,8 @@ class Peer(asyncio.Protocol):
         self._tasks: set[asyncio.Task[None]] = set()
         self._incoming: Iterator[Call | None] | None = None
         """What was read and is not answered yet, because the peer does not read, or others have their turn."""
-        self._left: Sequence[Call | None] = ()
-        """The first of that, if somebody has looked at them already."""
+        self._left: Sequence[Call] = ()
+        """Calls of that for which the last turn had no time; they come first."""
         self._unread = b""
         """What arrived behind it, before the transport took notice."""
         self._paused = False
@@ -143,7 +143,7 @@ class Peer(asyncio.Protocol):
         started = timer()
         end = started + TURN_SECONDS
         while self._incoming is not None and len(output) <= TURN_PIECES - AT_ONCE and timer() < end:
-            some = self._left or list(islice(incoming, AT_ONCE))
+            some: Sequence[Call | None] = self._left or list(islice(incoming, AT_ONCE))
             calls = [call for call in some if call is not None and call.state is not CLOSED]  # closed: reset meanwhile
             self._left = self._answer_some(calls, end, late=late)
             if not some:
