@@ -441,6 +441,24 @@ def peer_of(
     return native_peer.Peer(methods, lateness, lambda _: True, lambda _: None)
 
 
+class Costly:
+    """Each answer takes so many seconds, on a clock that otherwise stands still."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+        self.now = 7.0
+        self.asked: list[bytes] = []
+        self._seconds = seconds
+        monkeypatch.setattr(native_peer, "timer", self.time)
+
+    def time(self) -> float:
+        return self.now
+
+    def check(self, content: bytes, _traceparent: bytes) -> bytes:
+        self.asked.append(content)
+        self.now += self._seconds
+        return b"decided"
+
+
 async def all_answered(pipe: Pipe) -> None:
     """Turn after turn."""
     while not pipe.reading:  # noqa: ASYNC110 - the next turn is all there is to wait for
@@ -551,6 +569,20 @@ async def test_a_turn_has_so_many_answers_and_no_more() -> None:
     assert pipe.unread.count(b"grpc-status") == calls
 
 
+async def test_calls_of_one_read_are_each_answered_by_their_own_method() -> None:
+    def check(*_: bytes) -> bytes:
+        return b"check"
+
+    methods = native_peer.Methods({CHECK: check, HEALTH_CHECK: lambda *_: b"health"}, {}, one_by_one(check))
+    peer, client = native_peer.Peer(methods, NEVER_LATE, lambda _: True, lambda _: None), Client()
+    pipe = Pipe(peer)
+    first = client.call(1)
+    health = client.headers(3, fields=HEALTH_HEADERS) + data(3, message(b""))
+    peer.data_received(HELLO + first + health + client.call(5))
+    answers = [each.payload for each in read_frames(bytes(pipe.unread)) if each.type == frame_types.DATA]
+    assert answers == [message(b"check"), message(b"health"), message(b"check")]
+
+
 HEADS = {"of a kind": CHECK, "of another kind between them": HEALTH_CHECK}
 
 
@@ -558,46 +590,28 @@ HEADS = {"of a kind": CHECK, "of another kind between them": HEALTH_CHECK}
 async def test_calls_for_which_a_turn_has_no_time_come_first_in_the_next(
     path: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = 7.0
-    asked: list[bytes] = []
-
-    def check(content: bytes, _traceparent: bytes) -> bytes:
-        nonlocal now
-        asked.append(content)
-        now += native_peer.TURN_SECONDS * 0.6
-        return content
-
-    monkeypatch.setattr(native_peer, "timer", lambda: now)
-    pipe, client = Pipe(peer_of(check)), Client()
+    costly = Costly(monkeypatch, native_peer.TURN_SECONDS * 0.6)
+    pipe, client = Pipe(peer_of(costly.check)), Client()
     fields = [(name, path if name == b":path" else value) for name, value in CALL_HEADERS]
     other = client.headers(1, fields=fields) + data(1, message(b"call 1"))
     turns = [b"call %d" % number for number in range(1, 100, 2)]
     pipe.protocol.data_received(HELLO + other + b"".join(map(client.call, range(3, 100, 2), turns[1:])))
-    assert asked == turns[:2]
+    assert costly.asked == turns[:2]
     await all_answered(pipe)
-    assert asked == turns
+    assert costly.asked == turns
     assert pipe.unread.count(b"grpc-status") == len(turns)
 
 
 async def test_call_that_is_given_up_while_it_waits_for_the_next_turn_is_not_decided(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    now = 7.0
-    asked: list[bytes] = []
-
-    def check(content: bytes, _traceparent: bytes) -> bytes:
-        nonlocal now
-        asked.append(content)
-        now += native_peer.TURN_SECONDS
-        return content
-
-    monkeypatch.setattr(native_peer, "timer", lambda: now)
-    peer, client = peer_of(check), Client()
+    costly = Costly(monkeypatch, native_peer.TURN_SECONDS)
+    peer, client = peer_of(costly.check), Client()
     pipe = Pipe(peer)
     peer.data_received(HELLO + client.call(1, b"first") + client.call(3, b"second"))
     peer.tick(asyncio.get_running_loop().time() + LONGEST_CALL_SECONDS + 1)
     await all_answered(pipe)
-    assert asked == [b"first"]
+    assert costly.asked == [b"first"]
 
 
 async def test_calls_that_are_refused_take_turns_like_others() -> None:
@@ -673,15 +687,8 @@ async def test_reset_in_the_same_read_as_its_slow_call_is_no_news() -> None:
 
 
 async def test_what_takes_its_time_keeps_another_waiting_for_little_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 7.0
-
-    def check(*_: bytes) -> bytes:
-        nonlocal now
-        now += native_peer.TURN_SECONDS * 0.4
-        return b"decided"
-
-    monkeypatch.setattr(native_peer, "timer", lambda: now)
-    peer = peer_of(check)
+    costly = Costly(monkeypatch, native_peer.TURN_SECONDS * 0.4)
+    peer = peer_of(costly.check)
     pipe, raw = Pipe(peer), Client()
     peer.data_received(HELLO + b"".join(raw.call(number) for number in range(1, 20, 2)))
     assert pipe.unread.count(b"decided") == 3
@@ -690,15 +697,8 @@ async def test_what_takes_its_time_keeps_another_waiting_for_little_of_it(monkey
 
 
 async def test_what_waits_too_long_is_refused_and_the_next_burst_is_decided(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 7.0
-
-    def decide(*_: bytes) -> bytes:
-        nonlocal now
-        now += native_peer.TURN_SECONDS
-        return b"decided"
-
-    monkeypatch.setattr(native_peer, "timer", lambda: now)
-    peer = peer_of(decide, lambda *_: b"refused", Lateness(lambda: now, lambda: now))
+    costly = Costly(monkeypatch, native_peer.TURN_SECONDS)
+    peer = peer_of(costly.check, lambda *_: b"refused", Lateness(costly.time, costly.time))
     pipe, raw = Pipe(peer), Client()
     patience = int(BURST_SECONDS / native_peer.TURN_SECONDS)
     calls = patience + 100
@@ -715,21 +715,14 @@ async def test_what_waits_too_long_is_refused_and_the_next_burst_is_decided(monk
 
 async def test_what_comes_call_by_call_and_waits_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """With as many connections that are as busy, what waits is not in what was read, but behind it."""
-    now = 7.0
-
-    def decide(*_: bytes) -> bytes:
-        nonlocal now
-        now += native_peer.TURN_SECONDS
-        return b"decided"
-
-    monkeypatch.setattr(native_peer, "timer", lambda: now)
+    costly = Costly(monkeypatch, native_peer.TURN_SECONDS)
     monkeypatch.setattr(backlog, "LULL_SECONDS", 60.0)
-    lateness = Lateness(lambda: now, lambda: now)
-    pipe, raw = Pipe(peer_of(decide, lambda *_: b"refused", lateness)), Client()
+    lateness = Lateness(costly.time, costly.time)
+    pipe, raw = Pipe(peer_of(costly.check, lambda *_: b"refused", lateness)), Client()
     pipe.protocol.data_received(HELLO + raw.call(1))
     await all_answered(pipe)
-    while now < 7.0 + 2 * BURST_SECONDS:  # the others have their turns
-        now += LONGEST_TURN_SECONDS
+    for _ in range(int(2 * BURST_SECONDS / LONGEST_TURN_SECONDS)):  # the others have their turns
+        costly.now += LONGEST_TURN_SECONDS
         lateness.took(LONGEST_TURN_SECONDS)
     pipe.protocol.data_received(raw.call(3))
     assert (pipe.unread.count(b"decided"), pipe.unread.count(b"refused")) == (1, 1)
