@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+BUILT := $(VENV)/.built
 FUZZER := $(VENV)/.fuzzer
 PLOTTER := $(VENV)/.plotter
 MUTATOR := $(VENV)/.mutator
@@ -21,13 +22,26 @@ $(INSTALLED): requirements/dev.lock pyproject.toml
 		{ echo "Python 3.11 or later is needed; choose one with: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@# The checkout comes after what is installed: demo, bench, chaos and tests are found there.
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' | while read -r packages; do \
+		echo "$(CURDIR)" > "$$packages/checkout.pth"; done
 	@touch $@
+
+$(BUILT): $(INSTALLED) hatch_build.py pyproject.toml README.md $(shell find authz_service -type f -not -name '*.pyc')
+	@echo "building the service; compiling it takes about a minute (COMPILE=no: plain Python, slower)"
+	@rm -rf build/wheel
+	@$(BIN)/python -m hatchling build -t wheel -d build/wheel
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps --no-index build/wheel/*.whl
+	@touch $@
+
+# What is run and measured is what was built, not the checkout. Rooms are tested in the checkout and, again, as built.
+run compiled integration e2e h2spec chaos soak bench: $(BUILT)
+run compiled integration e2e h2spec chaos soak bench: export PYTHONSAFEPATH = 1
 
 run: $(INSTALLED) ## the demo: Auth-API, chat-api, the authorizer and a real Envoy; Ctrl-C ends it (ARGS=--help)
 	@$(BIN)/python -m demo $(ARGS)
 
-test: lint protos-check unit integration e2e ## everything that CI checks
+test: lint protos-check unit compiled integration e2e ## everything that CI checks
 
 lint: $(INSTALLED) ## ruff and mypy
 	$(BIN)/ruff check .
@@ -35,6 +49,9 @@ lint: $(INSTALLED) ## ruff and mypy
 
 unit: $(INSTALLED) ## the rooms, one by one
 	$(BIN)/pytest -q tests --ignore=tests/integration --ignore=tests/e2e
+
+compiled: $(INSTALLED) ## the same, of what was built
+	$(BIN)/pytest -q tests -o pythonpath= -m "not checkout" --ignore=tests/integration --ignore=tests/e2e
 
 integration: $(INSTALLED) ## the service on real sockets
 	$(BIN)/pytest -q tests/integration
@@ -53,14 +70,14 @@ $(FUZZER): requirements/fuzz.lock $(INSTALLED)
 	@touch $@
 
 fuzz: $(FUZZER) ## hostile input for the parsers, SECONDS=60 each (TARGET=path for one)
-	@$(BIN)/python tools/fuzz.py --seconds $(SECONDS) $(TARGET)
+	@$(BIN)/python -m tools.fuzz --seconds $(SECONDS) $(TARGET)
 
 $(MUTATOR): requirements/mutants.lock $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/mutants.lock
 	@touch $@
 
 mutants: $(MUTATOR) ## whether the tests notice small changes in token/, policy/path.py and response/ (ARGS=--help)
-	@$(BIN)/python tools/mutants.py $(ARGS)
+	@$(BIN)/python -m tools.mutants $(ARGS)
 
 chaos: $(INSTALLED) ## the faults of docs/reliability.md, promise beside measurement (ARGS='--only NAME', --help)
 	@$(BIN)/python -m chaos $(ARGS)
@@ -82,26 +99,26 @@ screenshot: $(INSTALLED) ## draw the status page for the README anew (needs chro
 	@$(BIN)/python -m tools.screenshot
 
 protos: $(INSTALLED) ## regenerate authz_service/_pb from protos/
-	$(BIN)/python tools/protos.py
+	$(BIN)/python -m tools.protos
 
 protos-check: $(INSTALLED) ## fail if authz_service/_pb is not what protos/ gives
-	$(BIN)/python tools/protos.py --check
+	$(BIN)/python -m tools.protos --check
 
 docs: $(INSTALLED) ## write the tables of settings in README.md and docs/ again
-	$(BIN)/python tools/docs.py
+	$(BIN)/python -m tools.docs
 
-dist: $(INSTALLED) ## wheel and sdist in dist/ (TAG=v1.2.3: only if that is the version)
+dist: $(INSTALLED) ## wheel and sdist for any machine in dist/, not compiled (TAG=v1.2.3: only if that is the version)
 	@version=v$$($(BIN)/python -c 'import authz_service; print(authz_service.__version__)'); \
 		[ "$(or $(TAG),$$version)" = "$$version" ] || { echo "TAG=$(TAG), but the version is $$version"; exit 1; }
 	@rm -rf dist
-	@$(BIN)/python -m hatchling build --directory dist
+	@COMPILE=no $(BIN)/python -m hatchling build --directory dist
 
 $(SUPPLIER): requirements/supply.lock $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/supply.lock
 	@touch $@
 
 audit: $(SUPPLIER) ## known vulnerabilities of the locked versions (needs the network)
-	@$(BIN)/python tools/audit.py
+	@$(BIN)/python -m tools.audit
 
 sbom: $(SUPPLIER) dist ## what an installation of the release is made of, with licences: CycloneDX in dist/
 	@$(PYTHON) -m venv --clear --without-pip $(RELEASED)

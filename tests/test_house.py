@@ -14,7 +14,7 @@ FLOORS = (
     ("address", "alphabet", "errors", "finding", "http_url", "__init__"),
     ("model",),
     ("token", "policy", "response"),
-    ("config", "http_library"),
+    ("build", "config", "http_library"),
     ("caller", "http_get", "issuers", "policy_file"),
     ("authorizer",),
     ("limits", "keys"),

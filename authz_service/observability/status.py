@@ -7,6 +7,7 @@ from typing import Any
 from prometheus_client.core import Metric
 
 from authz_service import __version__
+from authz_service.build import COMPILED
 from authz_service.config import Config
 from authz_service.http_url import shown
 from authz_service.keys.rings import KeyRings, Ring
@@ -38,6 +39,7 @@ class Status:
         figures, keys = Figures(families), self._keys
         return {
             "version": __version__,
+            "compiled": COMPILED,
             "now": self._clock(),
             "up_seconds": self._monotonic() - self._started,
             "ready": ready,

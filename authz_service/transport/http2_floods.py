@@ -29,7 +29,7 @@ class Patience:
         self.calls = 0
         self._counted_calls = 0
         self._counted_at = now
-        self._left: float = BUDGET
+        self._left = float(BUDGET)
 
     def spend(self, cost: int, now: float) -> None:
         """:raises ConnectionFault: the budget is used up."""

@@ -102,7 +102,14 @@ def test_the_last_stage_keeps_no_installer() -> None:
     (command,) = values("RUN", LAST)
 
     assert command == "pip uninstall --yes pip && rm -rf /usr/local/lib/python3*/ensurepip"
-    assert "--without-pip" in values("RUN", 0)[0]
+    (environment_made,) = [value for value in values("RUN", 0) if " venv " in value]
+    assert "--without-pip" in environment_made
+
+
+def test_our_own_code_is_compiled_or_there_is_no_image() -> None:
+    (wheel,) = [value for value in values("RUN", 0) if " wheel " in value]
+    assert wheel.startswith("COMPILE=required pip wheel --no-build-isolation --no-deps ")
+    assert not any("apt-get" in value for value in values("RUN", LAST))
 
 
 def test_it_runs_as_nobody_in_particular_by_number() -> None:

@@ -1,6 +1,7 @@
 """What is released holds what it should, and installs and runs away from the checkout; without the network."""
 
 import json
+import os
 import subprocess
 import sys
 import sysconfig
@@ -48,7 +49,7 @@ class Installed(NamedTuple):
 def build(source: Path, target: Path, *kinds: str) -> None:
     flags = [flag for kind in kinds for flag in ("--target", kind)]
     command = [sys.executable, "-m", "hatchling", "build", "--directory", str(target), *flags]
-    subprocess.run(command, cwd=source, check=True, capture_output=True)
+    subprocess.run(command, cwd=source, check=True, capture_output=True, env={**os.environ, "COMPILE": "no"})
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def installed(release: Release, tmp_path_factory: pytest.TempPathFactory) -> Ins
         [*pip, "install", "--quiet", "--no-index", "--no-deps", str(release.wheel)], check=True, capture_output=True
     )
     (site_packages,) = directory.glob("lib/python*/site-packages")
-    # A path in such a file is searched, but .pth files there are not read: the editable checkout stays out.
+    # A path in such a file is searched, but .pth files there are not read: the checkout stays out.
     borrowed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     (site_packages / "borrowed.pth").write_text("\n".join(borrowed), encoding="utf-8")
     return Installed(directory)

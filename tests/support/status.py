@@ -9,7 +9,7 @@ ISSUER = "https://auth.example.com"
 def status(**changes: Any) -> dict[str, Any]:
     """All is well; ``changes`` replace what stands under the same names."""
     return {
-        "version": "1.2.3", "now": NOW, "up_seconds": 90_000.0, "ready": True,
+        "version": "1.2.3", "compiled": True, "now": NOW, "up_seconds": 90_000.0, "ready": True,
         "policy": {
             "digest": "0123456789ab", "mode": "enforce", "file_in_use": True, "rules_left_out": 0,
             "rules": [rule("list-groups", allowed=1234), rule("get-group", mode="shadow", would_deny=5)],

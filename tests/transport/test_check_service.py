@@ -162,6 +162,7 @@ async def test_checks_that_come_together_are_decided_and_told_of_like_each_alone
     assert sorted(together.metrics.render().splitlines()) == sorted(alone.metrics.render().splitlines())
 
 
+@pytest.mark.checkout
 @pytest.mark.parametrize(
     ("to_read", "to_decide", "answers"), [(0, 0, 10), (0, 4, 3), (3, 0, 2), (3, 3, 2), (20, 20, 1)]
 )
