@@ -1,10 +1,11 @@
 """Whether a text keeps to an alphabet: asked of each request's path, token and headers, character by character."""
 
 import re
+from typing import Final
 
-TCHARS = r"!#$%&'*+.^_`|~0-9A-Za-z-"
+TCHARS: Final = r"!#$%&'*+.^_`|~0-9A-Za-z-"
 """What a method and the name of a header are made of (RFC 9110 section 5.6.2), as the set of a regular expression."""
-HTTP_TOKEN = re.compile(f"[{TCHARS}]+")
+HTTP_TOKEN: Final = re.compile(f"[{TCHARS}]+")
 
 
 class Alphabet:

@@ -1,7 +1,7 @@
 """The whole story of one request. Synchronous, without I/O and without a clock of its own."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from authz_service.caller import Caller, Encode, Introduction
 from authz_service.errors import (
@@ -24,8 +24,8 @@ from authz_service.token.jws import VerificationKey
 from authz_service.token.verified import VerifiedTokens, digest
 from authz_service.token.verifier import VerifiedToken
 
-new_tuple = tuple.__new__
-_ALLOWED = Reason.ALLOWED
+new_tuple: Final = tuple.__new__
+_ALLOWED: Final = Reason.ALLOWED
 """Spares each request the look-up, which on an Enum costs four times that of a name."""
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from sys import getsizeof
 from types import MappingProxyType
+from typing import Final
 
 from authz_service.errors import Refused
 from authz_service.model import Claims, Headers, Identity
@@ -16,15 +17,15 @@ from authz_service.token.verifier import VerifiedToken
 Encode = Callable[[Headers, str, str], tuple[bytes, bytes]]
 """Headers, ``sub``, ``kid`` -> :attr:`.Identity.headers` and :attr:`.Identity.metadata`."""
 
-OBJECTS_BYTES = 700
+OBJECTS_BYTES: Final = 700
 """What the objects around the variable parts of a remembered caller take."""
-OBJECT_BYTES = 100
-MAX_SHARED_BYTES = 8 * 1024 * 1024
+OBJECT_BYTES: Final = 100
+MAX_SHARED_BYTES: Final = 8 * 1024 * 1024
 """Of sets of permissions or roles that are kept for the next caller who has the same."""
 MAX_UNSPOKEN = 10_000
 """Combinations of headers that are kept: which claims a token has is its issuer's choice, and there may be many."""
 
-_name = itemgetter(0)
+_name: Final = itemgetter(0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ decision costs a fraction of a microsecond here.
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from typing import Final, Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -21,13 +21,13 @@ from authz_service.token.verifier import VerifiedToken
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
-BOUNDS_SECONDS = (
+BOUNDS_SECONDS: Final = (
     5e-6, 10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 1.0,
 )  # fmt: skip
 
-REQUIREMENT_REASONS = frozenset({Reason.PERMISSION_DENIED, Reason.ROLE_DENIED, Reason.PARAM_MISMATCH})
-VALID_TOKEN_REASONS = frozenset({Reason.ALLOWED, Reason.CLAIMS_TOO_LARGE}) | REQUIREMENT_REASONS
-INVALID_TOKEN_REASONS = TokenRefused.reasons - {Reason.TOKEN_MISSING}
+REQUIREMENT_REASONS: Final = frozenset({Reason.PERMISSION_DENIED, Reason.ROLE_DENIED, Reason.PARAM_MISMATCH})
+VALID_TOKEN_REASONS: Final = frozenset({Reason.ALLOWED, Reason.CLAIMS_TOO_LARGE}) | REQUIREMENT_REASONS
+INVALID_TOKEN_REASONS: Final = TokenRefused.reasons - {Reason.TOKEN_MISSING}
 
 
 class CacheFigures(Protocol):

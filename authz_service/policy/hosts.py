@@ -2,16 +2,17 @@
 
 from collections.abc import Iterable
 from ipaddress import IPv6Address
+from typing import Final
 
 from authz_service.alphabet import Alphabet
 
-MAX_HOST_LENGTH = 253
+MAX_HOST_LENGTH: Final = 253
 """RFC 1035 section 2.3.4, written without the trailing dot."""
-MAX_LABEL_LENGTH = 63
+MAX_LABEL_LENGTH: Final = 63
 
-HOST_PATTERN = r"^((\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*|\[[0-9A-Fa-f:.]+\])$"
+HOST_PATTERN: Final = r"^((\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*|\[[0-9A-Fa-f:.]+\])$"
 
-_NAME = Alphabet(b"abcdefghijklmnopqrstuvwxyz0123456789-_.")
+_NAME: Final = Alphabet(b"abcdefghijklmnopqrstuvwxyz0123456789-_.")
 
 
 class HostList:

@@ -5,30 +5,31 @@ could take for two routes is refused here, not interpreted: what is left has one
 """
 
 from itertools import product
+from typing import Final
 
 from authz_service.alphabet import Alphabet
 from authz_service.errors import Reason, RequestRefused
 
-MAX_PATH_BYTES = 8192
-MAX_SEGMENTS = 64
+MAX_PATH_BYTES: Final = 8192
+MAX_SEGMENTS: Final = 64
 
-UNRESERVED = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+UNRESERVED: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 # RFC 3986 section 3.3, pchar less ";": servers differ in whether parameters (/a;x=1/b) belong to the segment.
-PCHAR = UNRESERVED + "!$&'()*+,=" + ":@"
+PCHAR: Final = UNRESERVED + "!$&'()*+,=" + ":@"
 
-_PATH = Alphabet((PCHAR + "/%").encode("ascii"))
+_PATH: Final = Alphabet((PCHAR + "/%").encode("ascii"))
 
-UNSAFE_WHEN_DECODED = frozenset(b"/\\?#;%." + bytes(range(0x20)) + b"\x7f")
+UNSAFE_WHEN_DECODED: Final = frozenset(b"/\\?#;%." + bytes(range(0x20)) + b"\x7f")
 """Octets that change the meaning of a path when somebody decodes it once more, or once too early."""
 
-_OCTETS = {
+_OCTETS: Final = {
     f"{high}{low}": chr(octet)
     for high, low in product("0123456789abcdefABCDEF", repeat=2)
     if (octet := int(high + low, 16)) not in UNSAFE_WHEN_DECODED
 }
 """What may follow a percent sign, and the octet that it stands for, as Latin-1."""
 
-_C1_CONTROLS = frozenset(map(chr, range(0x80, 0xA0)))
+_C1_CONTROLS: Final = frozenset(map(chr, range(0x80, 0xA0)))
 
 
 def split_target(target: str) -> tuple[str, ...]:

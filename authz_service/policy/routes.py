@@ -8,7 +8,7 @@ of all rules met the lowest in number wins. How many ways a path can go at once 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from authz_service.errors import ConfigurationError, Reason, RequestRefused
 from authz_service.model import Mode, Verdict, verdict_of
@@ -16,15 +16,15 @@ from authz_service.policy.path import decode_segment
 from authz_service.policy.requirement import Requirement
 from authz_service.policy.template import NO_PARAMETERS, Parameters, PathPattern, bind
 
-COMMON_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+COMMON_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """What a rule covers that names no method. HTTP/2 lets any other word through, so nothing covers all of them."""
 
-NEVER_METHODS = frozenset({"CONNECT", "TRACE"})
+NEVER_METHODS: Final = frozenset({"CONNECT", "TRACE"})
 """RFC 9110 sections 9.3.6 and 9.3.8: one opens a tunnel, the other echoes credentials. No rule lets them through."""
 
-MAX_BRANCHES = 64
+MAX_BRANCHES: Final = 64
 
-new_tuple = tuple.__new__
+new_tuple: Final = tuple.__new__
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def _bound(match: Match, segments: tuple[str, ...]) -> Match:
 
 
 _Key = str | None
-_PREFLIGHT = None
+_PREFLIGHT: Final = None
 """Found where methods are found; no request can have it for a method."""
 
 _Places = Mapping[_Key, int]

@@ -3,23 +3,24 @@
 import json
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quoted
+from typing import Final
 
 from authz_service.errors import AccessRefused, Reason, Refused, Unavailable
 from authz_service.model import Claims, Deny, Headers, Mode
 
-REALM = "chat-api"
-MAX_REQUEST_ID_LENGTH = 128
-KNOWN = 1024
+REALM: Final = "chat-api"
+MAX_REQUEST_ID_LENGTH: Final = 128
+KNOWN: Final = 1024
 """Scopes, challenges made of them, messages: they are the policy's words and our own."""
 
-COARSE_DESCRIPTIONS = {
+COARSE_DESCRIPTIONS: Final = {
     401: "The access token is not acceptable",
     400: "The request is ambiguous or malformed",
     403: "The access token does not permit this request",
 }
 """RFC 6750 section 3: for developers, not for attackers; which check failed is said in the body by a stable word."""
 
-COMMON_HEADERS = (("content-type", "application/json"), ("cache-control", "no-store"))
+COMMON_HEADERS: Final = (("content-type", "application/json"), ("cache-control", "no-store"))
 
 
 def deny(

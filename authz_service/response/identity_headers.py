@@ -6,7 +6,7 @@ is joined by commas after that. So ``["a,b"]`` reads ``a%2Cb`` and can never gra
 
 from collections.abc import Iterable
 from itertools import chain
-from typing import Any
+from typing import Any, Final
 from unicodedata import category
 from urllib.parse import quote
 
@@ -14,15 +14,15 @@ from authz_service.alphabet import Alphabet
 from authz_service.errors import AccessRefused, Reason, TokenRefused
 from authz_service.model import Claims, Headers
 
-PREFIX = "x-auth-"
-CONTRACT_HEADER = ("x-auth-contract", "1")
-SHADOW_HEADER = "x-auth-shadow"
-EVERY_ALLOW = (CONTRACT_HEADER,)
+PREFIX: Final = "x-auth-"
+CONTRACT_HEADER: Final = ("x-auth-contract", "1")
+SHADOW_HEADER: Final = "x-auth-shadow"
+EVERY_ALLOW: Final = (CONTRACT_HEADER,)
 """Set on each allowed request, whoever calls."""
 
-VISIBLE_ASCII_LESS_SEPARATORS = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in "%,")
-_needs_no_encoding = Alphabet(VISIBLE_ASCII_LESS_SEPARATORS.encode()).spells
-_TEXT_ONLY = frozenset({str})
+VISIBLE_ASCII_LESS_SEPARATORS: Final = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in "%,")
+_needs_no_encoding: Final = Alphabet(VISIBLE_ASCII_LESS_SEPARATORS.encode()).spells
+_TEXT_ONLY: Final = frozenset({str})
 
 
 class IdentityHeaders:

@@ -1,12 +1,13 @@
 """base64url without padding, RFC 7515 section 2: one octet sequence has exactly one accepted spelling."""
 
 import binascii
+from typing import Final
 
 # "+", "/" and "=" become a character that no alphabet has, so that only the URL-safe alphabet passes.
-_TO_STANDARD_ALPHABET = bytes.maketrans(b"-_+/=", b"+/!!!")
-_PADDING = (b"", None, b"==", b"=")
+_TO_STANDARD_ALPHABET: Final = bytes.maketrans(b"-_+/=", b"+/!!!")
+_PADDING: Final = (b"", None, b"==", b"=")
 # RFC 4648 section 3.5: the bits of the last character that belong to no octet must be zero.
-_LAST_CHARACTERS = ("", "", "AQgw", "AEIMQUYcgkosw048")
+_LAST_CHARACTERS: Final = ("", "", "AQgw", "AEIMQUYcgkosw048")
 
 
 class NotBase64Url(ValueError):
@@ -30,4 +31,4 @@ def encode(octets: bytes) -> str:
     return binascii.b2a_base64(octets, newline=False).translate(_TO_URL_ALPHABET, b"=").decode("ascii")
 
 
-_TO_URL_ALPHABET = bytes.maketrans(b"+/", b"-_")
+_TO_URL_ALPHABET: Final = bytes.maketrans(b"+/", b"-_")

@@ -7,17 +7,17 @@ become headers, and what a header can carry, is known to :mod:`authz_service.res
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from authz_service.errors import Reason, TokenRefused
 from authz_service.model import Claims
 
-LATEST_NUMERIC_DATE = 2**53
+LATEST_NUMERIC_DATE: Final = 2**53
 """Beyond it the numbers of JSON are not the same everywhere (RFC 8259 section 6)."""
 
 
-_TEXT_ONLY = frozenset({str})
-_BEGINS = (("nbf", "is not valid yet"), ("iat", "was issued in the future"))
+_TEXT_ONLY: Final = frozenset({str})
+_BEGINS: Final = (("nbf", "is not valid yet"), ("iat", "was issued in the future"))
 
 
 @dataclass(frozen=True, slots=True)

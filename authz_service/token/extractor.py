@@ -10,12 +10,13 @@ histories. What a token means is not known here, an opaque one is as good as a J
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from authz_service.alphabet import Alphabet
 from authz_service.errors import Reason, RequestRefused, TokenRefused
 
-_B64TOKEN = Alphabet(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/=")
-_SCHEME = "bearer"
+_B64TOKEN: Final = Alphabet(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/=")
+_SCHEME: Final = "bearer"
 
 
 def bearer_token(headers: Iterable[tuple[str, str]], max_bytes: int) -> str:

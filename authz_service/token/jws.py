@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from jose import jwk as jose_jwk
 
@@ -19,22 +19,22 @@ from authz_service.token import base64url
 from authz_service.token.base64url import NotBase64Url
 from authz_service.token.strict_json import NotStrictJson, parse_object
 
-MAX_KID_LENGTH = 256
+MAX_KID_LENGTH: Final = 256
 """Characters."""
-KNOWN_HEADERS = 1024
-KNOWN_HEADER_LENGTH = 512
+KNOWN_HEADERS: Final = 1024
+KNOWN_HEADER_LENGTH: Final = 512
 """An issuer writes the same header into each token. As many are kept, none of them longer: half a megabyte at most."""
 
 # RFC 7518 section 3.1, less what is symmetric and what python-jose does not support.
-RSA_ALGORITHMS = frozenset({"RS256", "RS384", "RS512"})
+RSA_ALGORITHMS: Final = frozenset({"RS256", "RS384", "RS512"})
 EC_ALGORITHMS: Mapping[str, str] = MappingProxyType({"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"})
 """RFC 7518 section 3.4: each curve has its algorithm."""
 
 # RFC 7519 section 5.1 and RFC 9068 section 2.1; "application/" may be left out, RFC 7515 section 4.1.9.
-_TYPES = frozenset({"jwt", "at+jwt"})
+_TYPES: Final = frozenset({"jwt", "at+jwt"})
 # crit (RFC 7515 section 4.1.11) and b64 (RFC 7797) ask for extensions; zip (RFC 7516 section 4.1.3) and cty (a nested
 # token, RFC 7519 section 5.2) ask to open something more. Nothing of it is done here, so none of it is agreed to.
-_REFUSED_PARAMETERS = frozenset({"crit", "b64", "zip", "cty"})
+_REFUSED_PARAMETERS: Final = frozenset({"crit", "b64", "zip", "cty"})
 
 
 class UnverifiedJws(NamedTuple):
@@ -77,7 +77,7 @@ class VerificationKey:
             return False
 
 
-NO_KEY = VerificationKey("", frozenset(), "", {})
+NO_KEY: Final = VerificationKey("", frozenset(), "", {})
 """Verifies nothing: for tokens that no key vouches for, but somebody who was asked, or the log, or a case."""
 
 
@@ -126,7 +126,7 @@ def _read_header(encoded: str, algorithms: frozenset[str]) -> tuple[str, str]:
     return algorithm, kid
 
 
-_known_header = lru_cache(KNOWN_HEADERS)(_read_header)
+_known_header: Final = lru_cache(KNOWN_HEADERS)(_read_header)
 
 
 def _is_access_token_type(typ: object) -> bool:

@@ -6,18 +6,18 @@ close what it leaves open: duplicate names, NaN, numbers of any length, lone sur
 
 import json
 import math
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
-MAX_DEPTH = 16
+MAX_DEPTH: Final = 16
 """Arrays and objects within each other; no claims set or key set in the wild comes near."""
-MAX_DIGITS = 512
+MAX_DIGITS: Final = 512
 """Of a number, on one side of its point; int() takes time that grows with their square."""
 
-_ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_ONE_KIND_OF_BRACKET = bytes.maketrans(b"{}", b"[]")
-_ONE_KIND_OF_DIGIT = bytes.maketrans(b"123456789", b"000000000")
-_TOO_MANY_DIGITS = b"0" * (MAX_DIGITS + 1)
-_WHITESPACE = " \t\n\r"
+_ALL_BUT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_ONE_KIND_OF_BRACKET: Final = bytes.maketrans(b"{}", b"[]")
+_ONE_KIND_OF_DIGIT: Final = bytes.maketrans(b"123456789", b"000000000")
+_TOO_MANY_DIGITS: Final = b"0" * (MAX_DIGITS + 1)
+_WHITESPACE: Final = " \t\n\r"
 
 
 class NotStrictJson(ValueError):
@@ -93,4 +93,4 @@ def _constant(_name: str) -> NoReturn:
     raise NotStrictJson("NaN and infinities are not JSON")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse_constant=_constant)
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse_constant=_constant)

@@ -7,10 +7,10 @@ expired, and what the policy asks are looked at each time.
 from collections.abc import Callable
 from hashlib import sha256
 from itertools import chain, islice
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
-LEAVING_AT_ONCE = 2
-TIDIED_AT_ONCE = 200
+LEAVING_AT_ONCE: Final = 2
+TIDIED_AT_ONCE: Final = 200
 
 
 class Sized(Protocol):
@@ -24,7 +24,7 @@ class Sized(Protocol):
 
 T = TypeVar("T", bound=Sized)
 
-_NOTHING_YET = sha256()
+_NOTHING_YET: Final = sha256()
 
 
 def digest(text: str) -> bytes:

@@ -7,19 +7,19 @@ the processor, and that of the thread while its host serves others; so it takes 
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-LONGEST_TURN_SECONDS = 0.005
+LONGEST_TURN_SECONDS: Final = 0.005
 """More than this was no work: the processor was somebody else's, or the garbage collector's."""
-BURST_SECONDS = 0.06
+BURST_SECONDS: Final = 0.06
 """A connection may be so far behind: a burst, after a pause of the machine for instance, is served."""
-FLOOD_SECONDS = 0.01
+FLOOD_SECONDS: Final = 0.01
 """And so far, shortly after a refusal."""
-PEACE_SECONDS = 0.3
+PEACE_SECONDS: Final = 0.3
 """How long that is: a flood has its gaps, too."""
 LULL_SECONDS = 0.01
 """What comes so long after the last call was answered has not been waiting."""
-FULL_READ_BYTES = 250_000
+FULL_READ_BYTES: Final = 250_000
 """An event loop reads about as much at once; where it did, there is more, which waits as long."""
 
 

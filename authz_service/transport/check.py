@@ -6,6 +6,7 @@ Envoy decides on ``CheckResponse.status.code`` alone and reads an absent one as 
 import logging
 from functools import lru_cache
 from operator import itemgetter
+from typing import Final
 
 from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct, Value
@@ -22,36 +23,38 @@ from authz_service.transport.protobuf_wire import LENGTHS, delimited, tag
 OK, INVALID_ARGUMENT, PERMISSION_DENIED, INTERNAL, UNAVAILABLE, UNAUTHENTICATED = 0, 3, 7, 13, 14, 16
 """``google.rpc.Code``."""
 
-CODES = {400: INVALID_ARGUMENT, 401: UNAUTHENTICATED, 403: PERMISSION_DENIED, 503: UNAVAILABLE}
-FIRST_SERVER_ERROR = 500
+CODES: Final = {400: INVALID_ARGUMENT, 401: UNAUTHENTICATED, 403: PERMISSION_DENIED, 503: UNAVAILABLE}
+FIRST_SERVER_ERROR: Final = 500
 
-KNOWN = 1024
+KNOWN: Final = 1024
 """How many encoded parts are kept, of each kind; what clients choose can push out the others, and no more."""
 
-OK_RESPONSE = tag(CheckResponse.OK_RESPONSE_FIELD_NUMBER)
-DENIED_RESPONSE = tag(CheckResponse.DENIED_RESPONSE_FIELD_NUMBER)
-ERROR_RESPONSE = tag(CheckResponse.ERROR_RESPONSE_FIELD_NUMBER)
-DYNAMIC_METADATA = tag(CheckResponse.DYNAMIC_METADATA_FIELD_NUMBER)
-BODY = tag(DeniedHttpResponse.BODY_FIELD_NUMBER)
-HEADERS = tag(OkHttpResponse.HEADERS_FIELD_NUMBER)
+OK_RESPONSE: Final = tag(CheckResponse.OK_RESPONSE_FIELD_NUMBER)
+DENIED_RESPONSE: Final = tag(CheckResponse.DENIED_RESPONSE_FIELD_NUMBER)
+ERROR_RESPONSE: Final = tag(CheckResponse.ERROR_RESPONSE_FIELD_NUMBER)
+DYNAMIC_METADATA: Final = tag(CheckResponse.DYNAMIC_METADATA_FIELD_NUMBER)
+BODY: Final = tag(DeniedHttpResponse.BODY_FIELD_NUMBER)
+HEADERS: Final = tag(OkHttpResponse.HEADERS_FIELD_NUMBER)
 """DeniedHttpResponse numbers them likewise."""
-HEADER = tag(HeaderValueOption.HEADER_FIELD_NUMBER)
-HEADER_KEY, HEADER_VALUE = tag(HeaderValue.KEY_FIELD_NUMBER), tag(HeaderValue.VALUE_FIELD_NUMBER)
-FIELDS = tag(Struct.FIELDS_FIELD_NUMBER)
-FIELD_NAME, FIELD_VALUE = tag(1), tag(2)
+HEADER: Final = tag(HeaderValueOption.HEADER_FIELD_NUMBER)
+HEADER_KEY: Final = tag(HeaderValue.KEY_FIELD_NUMBER)
+HEADER_VALUE: Final = tag(HeaderValue.VALUE_FIELD_NUMBER)
+FIELDS: Final = tag(Struct.FIELDS_FIELD_NUMBER)
+FIELD_NAME: Final = tag(1)
+FIELD_VALUE: Final = tag(2)
 """An entry of a map is a message with two fields."""
-STRING_VALUE = tag(Value.STRING_VALUE_FIELD_NUMBER)
+STRING_VALUE: Final = tag(Value.STRING_VALUE_FIELD_NUMBER)
 REASON, RULE, MODE, SUB, KID = (delimited(FIELD_NAME, name) for name in (b"reason", b"rule", b"mode", b"sub", b"kid"))
-NO_SUB = delimited(FIELDS, SUB + delimited(FIELD_VALUE, delimited(STRING_VALUE, b"")))
+NO_SUB: Final = delimited(FIELDS, SUB + delimited(FIELD_VALUE, delimited(STRING_VALUE, b"")))
 
-_VISIBLE = Alphabet(bytes(range(0x21, 0x7F)))
+_VISIBLE: Final = Alphabet(bytes(range(0x21, 0x7F)))
 """All that most values of headers are made of."""
-_value = itemgetter(1)
-parse = CheckRequest.FromString
-new_tuple = tuple.__new__  # a named tuple's constructor is a function in Python; one is built for each request
-OVERWRITE = HeaderValueOption(append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD).SerializeToString()
-KEPT_EMPTY = OVERWRITE + HeaderValueOption(keep_empty_value=True).SerializeToString()
-OK_STATUS = CheckResponse(status=Status(code=OK)).SerializeToString()
+_value: Final = itemgetter(1)
+parse: Final = CheckRequest.FromString
+new_tuple: Final = tuple.__new__  # a named tuple's constructor is a function in Python; one is built for each request
+OVERWRITE: Final = HeaderValueOption(append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD).SerializeToString()
+KEPT_EMPTY: Final = OVERWRITE + HeaderValueOption(keep_empty_value=True).SerializeToString()
+OK_STATUS: Final = CheckResponse(status=Status(code=OK)).SerializeToString()
 log = logging.getLogger(__name__)
 
 
@@ -162,7 +165,7 @@ def _encode_changes(set_headers: Headers, names: tuple[str, ...]) -> bytes:
     return _encode_headers(set_headers) + OkHttpResponse(headers_to_remove=removed).SerializeToString()
 
 
-_known_changes = lru_cache(KNOWN)(_encode_changes)
+_known_changes: Final = lru_cache(KNOWN)(_encode_changes)
 """Where no client's words are among the names: of theirs a thousand would be tens of megabytes, kept for good."""
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from authz_service.errors import PERMITTED, InternalError, NoVerdictYet, Reason, Refused, Unavailable
 from authz_service.model import Decision, Deny, HttpRequest
@@ -11,15 +11,15 @@ from authz_service.response.challenge import deny
 from authz_service.transport.check import read_check_request, write_check_response
 from authz_service.ways import Way
 
-METHOD = "/envoy.service.auth.v3.Authorization/Check"
+METHOD: Final = "/envoy.service.auth.v3.Authorization/Check"
 
 MAX_WAITING_BYTES = 32 * 1024 * 1024
 """Of requests that wait for a key or for the Auth-API. Envoy lets a client send 60 KiB of headers, and a thousand calls
 may wait on each connection: more than a pod has memory."""
 
-_TOO_MUCH = Unavailable(Reason.OVERLOADED, "There are more requests than can be decided in time.")
-OVERLOADED = deny(_TOO_MUCH)
-OVERLOADED_ANSWER = write_check_response(OVERLOADED)
+_TOO_MUCH: Final = Unavailable(Reason.OVERLOADED, "There are more requests than can be decided in time.")
+OVERLOADED: Final = deny(_TOO_MUCH)
+OVERLOADED_ANSWER: Final = write_check_response(OVERLOADED)
 
 log = logging.getLogger(__name__)
 

@@ -3,21 +3,21 @@
 import re
 from enum import IntEnum
 from struct import Struct
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from authz_service.errors import AuthzServiceError
 
-MESSAGE_PREFIX = Struct(">BL")
+MESSAGE_PREFIX: Final = Struct(">BL")
 """Length-Prefixed-Message: compressed flag, length."""
-MESSAGE_PREFIX_BYTES = MESSAGE_PREFIX.size
-MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-MAX_BODY_BYTES = MESSAGE_PREFIX_BYTES + MAX_MESSAGE_BYTES
+MESSAGE_PREFIX_BYTES: Final = MESSAGE_PREFIX.size
+MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
+MAX_BODY_BYTES: Final = MESSAGE_PREFIX_BYTES + MAX_MESSAGE_BYTES
 
-LONGEST_CALL_SECONDS = 60.0
+LONGEST_CALL_SECONDS: Final = 60.0
 """What ``grpc-timeout`` cannot exceed, and what holds without it: no call stays for ever."""
 
-_TIMEOUT = re.compile(rb"(\d{1,8})([HMSmun])")
-_UNIT_SECONDS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+_TIMEOUT: Final = re.compile(rb"(\d{1,8})([HMSmun])")
+_UNIT_SECONDS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 
 
 class Status(IntEnum):
@@ -51,16 +51,16 @@ class CallRefused(AuthzServiceError):
         super().__init__(refusal.text)
 
 
-NOT_POST = Refusal(Status.UNIMPLEMENTED, "gRPC calls are POST requests", 405)
-NOT_GRPC = Refusal(Status.UNIMPLEMENTED, "the content-type of gRPC calls is application/grpc", 415)
-BAD_TIMEOUT = Refusal(Status.INTERNAL, "malformed grpc-timeout")
-UNKNOWN_METHOD = Refusal(Status.UNIMPLEMENTED, "unknown method")
-COMPRESSED = Refusal(Status.UNIMPLEMENTED, "compressed messages are not supported")
-NOT_ONE_MESSAGE = Refusal(Status.INTERNAL, "a unary call is one whole message")
-TOO_LARGE = Refusal(Status.RESOURCE_EXHAUSTED, "the message is larger than 4 MiB")
-TOO_MUCH_WAITING = Refusal(Status.RESOURCE_EXHAUSTED, "too many unfinished messages on this connection")
-DEADLINE_PASSED = Refusal(Status.DEADLINE_EXCEEDED, "the deadline passed")
-FAILED = Refusal(Status.INTERNAL, "internal error")
+NOT_POST: Final = Refusal(Status.UNIMPLEMENTED, "gRPC calls are POST requests", 405)
+NOT_GRPC: Final = Refusal(Status.UNIMPLEMENTED, "the content-type of gRPC calls is application/grpc", 415)
+BAD_TIMEOUT: Final = Refusal(Status.INTERNAL, "malformed grpc-timeout")
+UNKNOWN_METHOD: Final = Refusal(Status.UNIMPLEMENTED, "unknown method")
+COMPRESSED: Final = Refusal(Status.UNIMPLEMENTED, "compressed messages are not supported")
+NOT_ONE_MESSAGE: Final = Refusal(Status.INTERNAL, "a unary call is one whole message")
+TOO_LARGE: Final = Refusal(Status.RESOURCE_EXHAUSTED, "the message is larger than 4 MiB")
+TOO_MUCH_WAITING: Final = Refusal(Status.RESOURCE_EXHAUSTED, "too many unfinished messages on this connection")
+DEADLINE_PASSED: Final = Refusal(Status.DEADLINE_EXCEEDED, "the deadline passed")
+FAILED: Final = Refusal(Status.INTERNAL, "internal error")
 
 
 def read_message(body: bytes) -> bytes:

@@ -15,6 +15,7 @@ requests together, or of :class:`.Control`. The :class:`.Sender` lets answers ou
 
 from collections.abc import Callable, Iterator
 from enum import Enum
+from typing import Final
 
 from authz_service.transport import http2_frames as frames
 from authz_service.transport.grpc_wire import DEADLINE_PASSED, MESSAGE_PREFIX, MESSAGE_PREFIX_BYTES
@@ -40,7 +41,7 @@ from authz_service.transport.http2_receiver import (
 from authz_service.transport.http2_sender import MAX_WAITING_BYTES, Sender
 from authz_service.transport.http2_streams import HALF_CLOSED, OPEN, Call
 
-HANDSHAKE_SECONDS = 10.0
+HANDSHAKE_SECONDS: Final = 10.0
 """For the preface and the first SETTINGS."""
 
 OnFrame = Callable[[int, int, bytes, float], Call | None]

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from authz_service.transport import http2_frames as frames
 from authz_service.transport.http2_floods import FRAME_COST, SETTINGS_COST, Patience
@@ -17,15 +18,15 @@ from authz_service.transport.http2_receiver import (
 from authz_service.transport.http2_sender import Sender
 from authz_service.transport.http2_streams import Call
 
-DRAIN_PING = b"draining"
+DRAIN_PING: Final = b"draining"
 
-_FIRST_SETTINGS = frames.settings_frame((
+_FIRST_SETTINGS: Final = frames.settings_frame((
     (Setting.MAX_CONCURRENT_STREAMS, MAX_CONCURRENT_STREAMS),
     (Setting.INITIAL_WINDOW_SIZE, STREAM_WINDOW),
     (Setting.MAX_HEADER_LIST_SIZE, MAX_HEADER_BYTES),
 ))  # fmt: skip
-_WIDEN_WINDOW = frames.window_update_frame(0, CONNECTION_WINDOW - frames.DEFAULT_WINDOW)
-_NO_TABLE = frames.settings_frame(((Setting.HEADER_TABLE_SIZE, 0),))
+_WIDEN_WINDOW: Final = frames.window_update_frame(0, CONNECTION_WINDOW - frames.DEFAULT_WINDOW)
+_NO_TABLE: Final = frames.settings_frame(((Setting.HEADER_TABLE_SIZE, 0),))
 
 
 class Control:

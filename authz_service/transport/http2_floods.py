@@ -8,17 +8,19 @@ then is never stopped. Only a call that is given out to be answered counts, and 
 us no more for being reset, and it is Envoy's clients who decide which are.
 """
 
+from typing import Final
+
 from authz_service.transport.http2_frames import ConnectionFault, ErrorCode
 
-BUDGET = 1_000
-PER_SECOND = 100
-PER_CALL = 4
+BUDGET: Final = 1_000
+PER_SECOND: Final = 100
+PER_CALL: Final = 4
 """A client with naive flow control sends two WINDOW_UPDATEs for an answer; a reset or a PING may come on top."""
 
-FRAME_COST = 1
-SETTINGS_COST = 10
+FRAME_COST: Final = 1
+SETTINGS_COST: Final = 10
 """New windows reach each open stream."""
-FAULT_COST = 5
+FAULT_COST: Final = 5
 """A stream that ends in an error had its headers decoded for nothing."""
 
 

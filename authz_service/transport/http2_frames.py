@@ -3,32 +3,43 @@
 from collections.abc import Iterable
 from enum import IntEnum
 from struct import Struct
+from typing import Final
 
 from authz_service.errors import AuthzServiceError
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """RFC 9113 section 3.4: what a client says first."""
 
 # RFC 9113 section 6. Plain integers: the hot loop compares them for each frame.
-DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
+DATA: Final = 0
+HEADERS: Final = 1
+PRIORITY: Final = 2
+RST_STREAM: Final = 3
+SETTINGS: Final = 4
+PUSH_PROMISE: Final = 5
+PING: Final = 6
+GOAWAY: Final = 7
+WINDOW_UPDATE: Final = 8
+CONTINUATION: Final = 9
 
-END_STREAM = ACK = 0x1
-END_HEADERS = 0x4
-PADDED = 0x8
-PRIORITY_FIELDS = 0x20
+END_STREAM: Final = 0x1
+ACK: Final = 0x1
+END_HEADERS: Final = 0x4
+PADDED: Final = 0x8
+PRIORITY_FIELDS: Final = 0x20
 
-FRAME_HEADER = Struct(">BHBBL")
+FRAME_HEADER: Final = Struct(">BHBBL")
 """Length (24 bits, in two parts), type, flags, reserved bit and stream identifier: section 4.1."""
-FRAME_HEADER_BYTES = FRAME_HEADER.size
-STREAM_ID_MASK = 0x7FFF_FFFF
-MAX_STREAM_ID = 0x7FFF_FFFF
-MAX_WINDOW = 0x7FFF_FFFF
-DEFAULT_WINDOW = 65_535
-MAX_FRAME_BYTES = 16_384
+FRAME_HEADER_BYTES: Final = FRAME_HEADER.size
+STREAM_ID_MASK: Final = 0x7FFF_FFFF
+MAX_STREAM_ID: Final = 0x7FFF_FFFF
+MAX_WINDOW: Final = 0x7FFF_FFFF
+DEFAULT_WINDOW: Final = 65_535
+MAX_FRAME_BYTES: Final = 16_384
 """The least SETTINGS_MAX_FRAME_SIZE (section 6.5.2): each peer takes it, and this side asks for no more."""
 
-UNSIGNED_32 = Struct(">L")
-SETTING = Struct(">HL")
+UNSIGNED_32: Final = Struct(">L")
+SETTING: Final = Struct(">HL")
 
 
 class Setting(IntEnum):

@@ -9,7 +9,7 @@ each time, so that fields are remembered, too.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import hpack
 
@@ -25,33 +25,33 @@ from authz_service.transport.grpc_wire import (
 )
 from authz_service.transport.http2_frames import ConnectionFault, ErrorCode, StreamFault
 
-MAX_HEADER_BYTES = 80 * 1024
+MAX_HEADER_BYTES: Final = 80 * 1024
 """Of a header block, and of the list in it as RFC 9113 section 6.5.2 counts it (32 bytes more for each field).
 
 More than a client's headers can be (``max_request_headers_kb``, 60): with tracing on, Envoy copies its ``tracestate``
 into the call, and the end of the connection would be the end of everybody's calls.
 """
-REMEMBERED_HEADS = 64
-REMEMBERED_FIELDS = 256
-REMEMBERED_BYTES = 1_024
+REMEMBERED_HEADS: Final = 64
+REMEMBERED_FIELDS: Final = 256
+REMEMBERED_BYTES: Final = 1_024
 """Longer blocks and fields are decoded each time: what is remembered stays below half a megabyte a connection."""
 
 # RFC 9113 section 8.2.1
-_NAME = re.compile(rb":?[!-9;-@\[-~]+")
-_BAD_VALUE = re.compile(rb"[\0\r\n]|\A[ \t]|[ \t]\Z")
+_NAME: Final = re.compile(rb":?[!-9;-@\[-~]+")
+_BAD_VALUE: Final = re.compile(rb"[\0\r\n]|\A[ \t]|[ \t]\Z")
 # RFC 9113 section 8.2.2
 _CONNECTION_SPECIFIC = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"})
 # RFC 9113 sections 8.3.1 and 8.5
-_PSEUDO = frozenset({b":method", b":scheme", b":path", b":authority"})
-_REQUIRED = frozenset({b":method", b":scheme", b":path"})
-_REQUIRED_BY_CONNECT = frozenset({b":method", b":authority"})
+_PSEUDO: Final = frozenset({b":method", b":scheme", b":path", b":authority"})
+_REQUIRED: Final = frozenset({b":method", b":scheme", b":path"})
+_REQUIRED_BY_CONNECT: Final = frozenset({b":method", b":authority"})
 
 _READ = _PSEUDO | _CONNECTION_SPECIFIC | {b"te", b"content-type", b"content-length", b"grpc-timeout", b"traceparent"}
 """Names whose values mean something here."""
 
-_LONG_INTEGER = 0x7F
+_LONG_INTEGER: Final = 0x7F
 """RFC 7541 section 5.1: a 7-bit prefix full of ones goes on in the next octets, 7 bits in each."""
-_MAX_INTEGER_BITS = 21
+_MAX_INTEGER_BITS: Final = 21
 """Of those; far more than a block can be long."""
 
 Field = tuple[bytes, bytes]
@@ -296,13 +296,13 @@ def _literal(name: bytes, value: bytes) -> bytes:
 
 
 # Indices of the static table (RFC 7541 appendix A): 8 is ":status: 200", 31 is "content-type".
-_STATUS_200 = b"\x88"
-_CONTENT_TYPE = b"\x0f\x10"
+_STATUS_200: Final = b"\x88"
+_CONTENT_TYPE: Final = b"\x0f\x10"
 
-TABLE_SIZE_ZERO = b"\x20"
+TABLE_SIZE_ZERO: Final = b"\x20"
 """RFC 7541 section 6.3. Leads the first block that we send: we never index, so the peer may choose any table size."""
-ANSWER_BLOCK = _STATUS_200 + _CONTENT_TYPE + b"\x10application/grpc"
-TRAILERS_BLOCK = _literal(b"grpc-status", b"0")
+ANSWER_BLOCK: Final = _STATUS_200 + _CONTENT_TYPE + b"\x10application/grpc"
+TRAILERS_BLOCK: Final = _literal(b"grpc-status", b"0")
 
 
 def refusal_block(refusal: Refusal) -> bytes:

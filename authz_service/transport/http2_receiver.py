@@ -1,6 +1,6 @@
 """The receiving half of a connection: HEADERS, CONTINUATION and DATA in, calls out (RFC 9113 sections 5.1, 8.1)."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from authz_service.transport.grpc_wire import (
     MAX_BODY_BYTES,
@@ -27,15 +27,15 @@ from authz_service.transport.http2_headers import MAX_HEADER_BYTES, HeaderDecode
 from authz_service.transport.http2_sender import Sender
 from authz_service.transport.http2_streams import HALF_CLOSED, OPEN, Call
 
-MAX_CONCURRENT_STREAMS = 1_000
-STREAM_WINDOW = 2 * MAX_BODY_BYTES
+MAX_CONCURRENT_STREAMS: Final = 1_000
+STREAM_WINDOW: Final = 2 * MAX_BODY_BYTES
 """Holds the largest message with as much padding again, so that no stream ever needs a WINDOW_UPDATE."""
-CONNECTION_WINDOW = 16 * 1024 * 1024
-LOW_WINDOW = CONNECTION_WINDOW // 2
+CONNECTION_WINDOW: Final = 16 * 1024 * 1024
+LOW_WINDOW: Final = CONNECTION_WINDOW // 2
 """The connection's window is filled up again from here: one WINDOW_UPDATE for thousands of calls."""
-MAX_ARRIVING_BYTES = 8 * 1024 * 1024
+MAX_ARRIVING_BYTES: Final = 8 * 1024 * 1024
 """Of messages that are not whole yet. The window is no bound: it opens at once, lest streams block each other."""
-SMALL_DATA_BYTES = 256
+SMALL_DATA_BYTES: Final = 256
 """A frame of less that does not end a request is paid for, see http2_floods.py."""
 
 

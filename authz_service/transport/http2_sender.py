@@ -1,6 +1,7 @@
 """The sending half of a connection: answers out, within the windows that the peer grants (RFC 9113 section 6.9)."""
 
 from struct import Struct
+from typing import Final
 
 from authz_service.transport.grpc_wire import MESSAGE_PREFIX, MESSAGE_PREFIX_BYTES, Refusal
 from authz_service.transport.http2_frames import (
@@ -22,11 +23,11 @@ from authz_service.transport.http2_streams import CLOSED, HALF_CLOSED, OPEN, Cal
 
 MAX_WAITING_BYTES = 4 * 1024 * 1024
 """Of answers that the peer's windows hold back."""
-IGNORED_STREAMS = 1_000
+IGNORED_STREAMS: Final = 1_000
 
 # HEADERS, then the header of a DATA frame and the message's prefix; the message; HEADERS with the trailers.
-_BEFORE_MESSAGE = Struct(f">BHBBL{len(ANSWER_BLOCK)}sBHBBLBL")
-_AFTER_MESSAGE = Struct(f">BHBBL{len(TRAILERS_BLOCK)}s")
+_BEFORE_MESSAGE: Final = Struct(f">BHBBL{len(ANSWER_BLOCK)}sBHBBLBL")
+_AFTER_MESSAGE: Final = Struct(f">BHBBL{len(TRAILERS_BLOCK)}s")
 
 
 class Sender:

@@ -4,9 +4,11 @@ A message is its fields one after the other, in any order. So one can be put tog
 before, and the constructors of the generated classes cost several times what the octets do.
 """
 
-LENGTH_DELIMITED = 2
+from typing import Final
+
+LENGTH_DELIMITED: Final = 2
 """The wire type of strings and of messages within messages."""
-USUAL_LENGTHS = 1024
+USUAL_LENGTHS: Final = 1024
 
 
 class _Lengths(dict[int, bytes]):
@@ -25,7 +27,7 @@ def _varint(number: int) -> bytes:
     return bytes(octets)
 
 
-LENGTHS = _Lengths((length, _varint(length)) for length in range(USUAL_LENGTHS))
+LENGTHS: Final = _Lengths((length, _varint(length)) for length in range(USUAL_LENGTHS))
 """What follows the tag of a field: how long its content is."""
 
 
