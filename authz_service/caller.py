@@ -1,7 +1,6 @@
 """Who is calling: a verified token, made ready once for all the decisions about it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from operator import itemgetter
 from sys import getsizeof
 from types import MappingProxyType
@@ -28,18 +27,20 @@ MAX_UNSPOKEN = 10_000
 _name: Final = itemgetter(0)
 
 
-@dataclass(frozen=True, slots=True)
 class Caller:
     """One token's bearer."""
 
-    claims: Claims
-    """What decisions need, and of the payload nothing else."""
-    key: VerificationKey
-    """Who vouches for that."""
-    announced: Identity | Refused
-    """See :meth:`identity`."""
-    brought: int
-    """Bytes of its permissions and roles, as far as no caller before it had the same."""
+    __slots__ = ("announced", "brought", "claims", "key")
+
+    def __init__(self, claims: Claims, key: VerificationKey, announced: Identity | Refused, brought: int) -> None:
+        self.claims: Final = claims
+        """What decisions need, and of the payload nothing else."""
+        self.key: Final = key
+        """Who vouches for that."""
+        self.announced: Final = announced
+        """See :meth:`identity`."""
+        self.brought: Final = brought
+        """Bytes of its permissions and roles, as far as no caller before it had the same."""
 
     def identity(self) -> Identity:
         """How the bearer is announced; :raises Refused: when no header can carry that."""

@@ -1,13 +1,13 @@
 """The values that travel through the house. Frozen; what is built here is valid."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
-from functools import lru_cache
-from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from authz_service.errors import Reason
+from authz_service.kept import Claims, Identity, Mode, Verdict, verdict_of
+
+__all__ = [
+    "Allow", "Claims", "Decision", "Deny", "Headers", "HttpRequest", "Identity", "Mode", "Verdict", "verdict_of",
+]  # fmt: skip
 
 Headers = tuple[tuple[str, str], ...]
 """Names and values, in their order."""
@@ -31,81 +31,7 @@ class HttpRequest(NamedTuple):
     """``x-request-id`` as Envoy set it; not to be trusted either."""
 
 
-class Mode(StrEnum):
-    """Whether a rule's verdict is carried out."""
-
-    __hash__ = str.__hash__  # as of Reason
-
-    ENFORCE = "enforce"
-    SHADOW = "shadow"
-
-
-class _Claims(NamedTuple):
-    issuer: str
-    subject: str
-    expires_at: int
-    """Unix seconds; 0 where the Auth-API vouches for the token and does not say."""
-    permissions: frozenset[str]
-    roles: frozenset[str]
-    payload: Mapping[str, Any]
-    """What the verifier read, lists in the token's order; of a remembered caller, what rules compare. Read-only."""
-
-
-class Claims(_Claims):
-    """What a good token claims (RFC 7519 section 4.1): verified here, or in the words of the Auth-API.
-
-    A tuple like :class:`HttpRequest`, because two are built for each new token.
-    """
-
-    __slots__ = ()
-
-    def __new__(  # noqa: PLR0917 - what a claims set has
-        cls, issuer: str, subject: str, expires_at: int, permissions: frozenset[str], roles: frozenset[str],
-        payload: Mapping[str, Any],
-    ) -> Self:  # fmt: skip
-        """:raises ValueError: they name nobody. :raises TypeError: the payload can be changed."""
-        if not issuer or not subject:
-            raise ValueError("verified claims name an issuer and a subject")
-        if type(payload) is not MappingProxyType:
-            raise TypeError("verified claims are read-only")
-        return tuple.__new__(cls, (issuer, subject, expires_at, permissions, roles, payload))
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What one caller is announced as, encoded once for all the answers that carry it, as the transport likes it.
-
-    What is built once and read for each request has slots, which are read faster than the fields of a named tuple.
-    """
-
-    unspoken: tuple[str, ...] = ()
-    """Names of headers that it could have and has not; sorted."""
-    headers: bytes = b""
-    """Set on the request."""
-    metadata: bytes = b""
-    """``sub`` and ``kid``, for the access log."""
-
-
-@dataclass(slots=True, eq=False)
-class Verdict:
-    """What a decision comes to, in the words of metrics, logs and Envoy's access log. Made by :func:`verdict_of`."""
-
-    answer: Literal["allow", "deny"]
-    """To Envoy; in shadow mode "allow" whatever the reason."""
-    reason: Reason
-    rule: str
-    """Its name; empty: the request came to none."""
-    mode: Mode
-    encoded: bytes = b""
-    """As the transport likes it: kept here once that has been asked for, for it is the same each time."""
-
-
-verdict_of = lru_cache(maxsize=None)(Verdict)
-"""``verdict_of(answer, reason, rule, mode)``: one object for the same words, which is counted and found as itself.
-
-All are kept, as the metrics with these words are. No client can add to them: they are a few for each name that a rule
-ever had.
-"""
+NOBODY = Identity()
 
 
 class _Decided:
@@ -157,7 +83,7 @@ class Allow(_Allow, _Decided):
 
     def __new__(  # noqa: PLR0917 - what an allow has
         cls, reason: Reason, rule: str, mode: Mode, set_headers: Headers = (), remove_headers: tuple[str, ...] = (),
-        spoofed_headers: int = 0, claims: Claims | None = None, kid: str = "", identity: Identity = Identity(),
+        spoofed_headers: int = 0, claims: Claims | None = None, kid: str = "", identity: Identity = NOBODY,
     ) -> Self:  # fmt: skip
         """An allow in so many words; what is built for each request has its verdict ready."""
         verdict = verdict_of("allow", reason, rule, mode)

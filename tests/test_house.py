@@ -1,6 +1,7 @@
 """The law of the house: a room imports only from floors below it, and the core does no I/O."""
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import pytest
 import authz_service
 
 ROOT = Path(authz_service.__file__).parent
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 FLOORS = (
     ("address", "alphabet", "errors", "finding", "http_url", "__init__"),
+    ("kept",),
     ("model",),
     ("token", "policy", "response"),
     ("build", "config", "http_library"),
@@ -32,7 +35,7 @@ FLOORS = (
 """From the ground up. Rooms of one floor do not know each other."""
 
 CORE = (
-    "address", "alphabet", "errors", "finding", "http_url", "model", "token", "policy", "response", "caller",
+    "address", "alphabet", "errors", "finding", "http_url", "kept", "model", "token", "policy", "response", "caller",
     "authorizer",
 )  # fmt: skip
 IO = frozenset({
@@ -98,3 +101,25 @@ def test_a_library_has_one_door(library: str) -> None:
         for imported in imports(path) if imported == library or imported.startswith(f"{library}.")
     }  # fmt: skip
     assert importers == SOLE_IMPORTERS[library]
+
+
+def compiled() -> set[str]:
+    """What ``hatch_build.py`` compiles, by module."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    listed = project["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]["modules"]
+    return {path.removesuffix(".py").replace("/", ".") for path in listed}
+
+
+def test_what_is_compiled_is_there() -> None:
+    assert compiled() <= {f"authz_service.{name(path)}" for path in modules()}
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in modules() if f"authz_service.{name(path)}" not in compiled()], ids=name
+)
+def test_no_class_inherits_from_a_compiled_one_unless_it_is_compiled_too(path: Path) -> None:
+    origin = {imported.rpartition(".")[2]: imported.rpartition(".")[0] for imported in imports(path)}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ClassDef):
+            bases = {origin.get(base.id) for base in node.bases if isinstance(base, ast.Name)}
+            assert not bases & compiled(), f"mypyc refuses {node.name} when it is imported"

@@ -9,17 +9,18 @@ Tokens in a form body (section 2.2), a query (section 2.3) or a cookie are not l
 histories. What a token means is not known here, an opaque one is as good as a JWS.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from authz_service.alphabet import Alphabet
 from authz_service.errors import Reason, RequestRefused, TokenRefused
+from authz_service.model import Headers
 
 _B64TOKEN: Final = Alphabet(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/=")
 _SCHEME: Final = "bearer"
 
 
-def bearer_token(headers: Iterable[tuple[str, str]], max_bytes: int) -> str:
+def bearer_token(headers: Headers, max_bytes: int) -> str:
     """The token, well-formed as a b64token.
 
     :param headers: as they arrived; Envoy joins a repeated header by a comma.
@@ -50,7 +51,7 @@ def single_token(values: Sequence[str], max_bytes: int) -> str:
     return token
 
 
-def authorization(headers: Iterable[tuple[str, str]]) -> list[str]:
+def authorization(headers: Headers) -> list[str]:
     """The values of the ``Authorization`` headers, as they arrived."""
     values = []
     for name, value in headers:  # a comprehension would be one more call, for each request

@@ -19,6 +19,8 @@ from authz_service.token import base64url
 from authz_service.token.base64url import NotBase64Url
 from authz_service.token.strict_json import NotStrictJson, parse_object
 
+new_tuple: Final = tuple.__new__
+"""The constructor of a named tuple is a function in Python."""
 MAX_KID_LENGTH: Final = 256
 """Characters."""
 KNOWN_HEADERS: Final = 1024
@@ -43,7 +45,7 @@ class UnverifiedJws(NamedTuple):
     algorithm: str
     """In the allow-list."""
     kid: str
-    unverified_payload: Mapping[str, Any]
+    unverified_payload: dict[str, Any]
     signing_input: bytes
     signature: bytes
 
@@ -100,7 +102,7 @@ def parse_compact(token: str, algorithms: frozenset[str]) -> UnverifiedJws:
     algorithm, kid = read_header(encoded_header, algorithms)
     payload = _json_object(encoded_payload)
     signing_input = token[: len(encoded_header) + 1 + len(encoded_payload)].encode("ascii")
-    return UnverifiedJws(algorithm, kid, payload, signing_input, _octets(encoded_signature))
+    return new_tuple(UnverifiedJws, (algorithm, kid, payload, signing_input, _octets(encoded_signature)))
 
 
 def is_key_id(value: object) -> bool:

@@ -1,7 +1,7 @@
 """A bearer token -> a verified one: header, key by issuer and kid, signature, claims, in this order."""
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import Final, Protocol
 
 from authz_service.errors import AlgorithmNotAllowed, Reason, TokenRefused
 from authz_service.model import Claims
@@ -35,11 +35,14 @@ class KeySource(Protocol):
         ...
 
 
-class VerifiedToken(NamedTuple):
+class VerifiedToken:
     """A token that was accepted, and the key that vouches for it."""
 
-    claims: Claims
-    key: VerificationKey
+    __slots__ = ("claims", "key")
+
+    def __init__(self, claims: Claims, key: VerificationKey) -> None:
+        self.claims: Final = claims
+        self.key: Final = key
 
     @property
     def kid(self) -> str:

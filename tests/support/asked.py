@@ -43,7 +43,7 @@ class AnsweringApi:
             raise self.failure
         if token not in self.known:
             raise refused()
-        return VerifiedToken(vouched_claims(self.known[token], ISSUER), NO_KEY)
+        return VerifiedToken(vouched_claims(dict(self.known[token]), ISSUER), NO_KEY)
 
 
 def refused() -> Refused:

@@ -46,7 +46,7 @@ def bad_tokens(max_bytes: int) -> dict[str, str]:
 
 def refuse(token: str) -> None:
     with pytest.raises(TokenRefused):
-        verify_claims(parse_compact(bearer_token([("authorization", f"Bearer {token}")], 65536), RS256)[2], RULES, NOW)
+        verify_claims(parse_compact(bearer_token((("authorization", f"Bearer {token}"),), 65536), RS256)[2], RULES, NOW)
 
 
 def verification() -> Callable[[], object]:
@@ -86,7 +86,7 @@ def test_the_cost_grows_no_faster_than_the_token(kind: str) -> None:
 
 
 def test_a_token_that_is_too_large_costs_nothing() -> None:
-    headers = [("authorization", "Bearer " + "a" * 60_000)]
+    headers = (("authorization", "Bearer " + "a" * 60_000),)
 
     def refused() -> None:
         with pytest.raises(TokenRefused):

@@ -30,7 +30,7 @@ VERIFIER = TokenVerifier(
 def accepted(token: str) -> bool:
     """Whether a request with this token passes; every other outcome is one of ours."""
     try:
-        VERIFIER.verify(bearer_token([("authorization", f"Bearer {token}")], 8192), NOW)
+        VERIFIER.verify(bearer_token((("authorization", f"Bearer {token}"),), 8192), NOW)
     except (TokenRefused, RequestRefused, UnknownKeyId):
         return False
     return True

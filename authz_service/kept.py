@@ -1,0 +1,83 @@
+"""Values that are made once and read for each request. Their fields are set as they are made, and stay.
+
+They are compiled, which tuples with names of their own and frozen dataclasses are not: see ``hatch_build.py``.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+from authz_service.errors import Reason
+
+
+class Mode(StrEnum):
+    """Whether a rule's verdict is carried out."""
+
+    __hash__ = str.__hash__  # as of Reason
+
+    ENFORCE = "enforce"
+    SHADOW = "shadow"
+
+
+class Claims:
+    """What a good token claims (RFC 7519 section 4.1): verified here, or in the words of the Auth-API."""
+
+    __slots__ = ("expires_at", "issuer", "payload", "permissions", "roles", "subject")
+
+    def __init__(  # noqa: PLR0917 - what a claims set has
+        self, issuer: str, subject: str, expires_at: int, permissions: frozenset[str], roles: frozenset[str],
+        payload: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        """:raises ValueError: they name nobody. :raises TypeError: the payload can be changed."""
+        if not issuer or not subject:
+            raise ValueError("verified claims name an issuer and a subject")
+        if type(payload) is not MappingProxyType:
+            raise TypeError("verified claims are read-only")
+        self.issuer: Final = issuer
+        self.subject: Final = subject
+        self.expires_at: Final = expires_at
+        """Unix seconds; 0 where the Auth-API vouches for the token and does not say."""
+        self.permissions: Final = permissions
+        self.roles: Final = roles
+        self.payload: Final = payload
+        """What the verifier read, lists in the token's order; of a remembered caller, what rules compare. Read-only."""
+
+
+class Identity:
+    """What one caller is announced as, encoded once for all the answers that carry it, as the transport likes it."""
+
+    __slots__ = ("headers", "metadata", "unspoken")
+
+    def __init__(self, unspoken: tuple[str, ...] = (), headers: bytes = b"", metadata: bytes = b"") -> None:
+        self.unspoken: Final = unspoken
+        """Names of headers that it could have and has not; sorted."""
+        self.headers: Final = headers
+        """Set on the request."""
+        self.metadata: Final = metadata
+        """``sub`` and ``kid``, for the access log."""
+
+
+class Verdict:
+    """What a decision comes to, in the words of metrics, logs and Envoy's access log. Made by :func:`verdict_of`."""
+
+    __slots__ = ("answer", "encoded", "mode", "reason", "rule")
+
+    def __init__(self, answer: Literal["allow", "deny"], reason: Reason, rule: str, mode: Mode) -> None:
+        self.answer: Final = answer
+        """To Envoy; in shadow mode "allow" whatever the reason."""
+        self.reason: Final = reason
+        self.rule: Final = rule
+        """Its name; empty: the request came to none."""
+        self.mode: Final = mode
+        self.encoded = b""
+        """As the transport likes it: kept here once that has been asked for, for it is the same each time."""
+
+
+verdict_of = lru_cache(maxsize=None)(Verdict)
+"""``verdict_of(answer, reason, rule, mode)``: one object for the same words, which is counted and found as itself.
+
+All are kept, as the metrics with these words are. No client can add to them: they are a few for each name that a rule
+ever had.
+"""

@@ -1,0 +1,17 @@
+"""Decisions as values that can be compared."""
+
+from authz_service.model import Claims, Decision, Identity
+
+FIELDS: dict[type, tuple[str, ...]] = {
+    Claims: ("issuer", "subject", "expires_at", "permissions", "roles", "payload"),
+    Identity: ("unspoken", "headers", "metadata"),
+}
+
+
+def as_values(decision: Decision) -> tuple[object, ...]:
+    """Field by field, also of what it holds; a verdict is the same object where it says the same."""
+    return (type(decision), *(_values(value) for value in decision))
+
+
+def _values(value: object) -> object:
+    return tuple(getattr(value, name) for name in FIELDS[type(value)]) if type(value) in FIELDS else value
