@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
@@ -302,6 +301,8 @@ def _unknown_names(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _closest(name: str, cutoff: float) -> str | None:
+    from difflib import get_close_matches  # noqa: PLC0415 - memory, for mistakes alone
+
     return next(iter(get_close_matches(name, NAMES, n=1, cutoff=cutoff)), None)
 
 

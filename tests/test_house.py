@@ -45,7 +45,7 @@ IO = frozenset({
 
 SOLE_IMPORTERS = {
     "aiohttp": {"http_library"},
-    "jose": {"token.jws"},
+    "jose": {"token.jose_library"},
     "authz_service._pb": {"transport.check"},
     "grpc": {"transport.grpcio_server"},
     "opentelemetry": {"observability.tracing"},

@@ -1,7 +1,6 @@
 """Validation errors -> lines for people: ``rules[3] (list-groups).match.path: must begin with "/"``."""
 
 from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
 from typing import Any
 
 from pydantic import BaseModel
@@ -107,6 +106,8 @@ def _about_value(error: ErrorDetails) -> str:
 
 
 def _no_such_key(key: str, around: str) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 - memory, for mistakes alone
+
     if homes := [home or "the file itself" for home, model in _KEYS.items() if key in model.model_fields]:
         return f"there is no such key here; it belongs in {' or '.join(homes)}"
     if close := get_close_matches(key, _KEYS[around].model_fields, n=1):

@@ -1,7 +1,6 @@
 """Compact JWS (RFC 7515 section 7.1), and the keys that verify their signatures.
 
-The only importer of python-jose, which is used for one thing: does this key vouch for these octets. Everything that is
-to be read, is read here.
+python-jose is used for one thing: does this key vouch for these octets. Everything that is to be read, is read here.
 """
 
 import json
@@ -12,11 +11,10 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from jose import jwk as jose_jwk
-
 from authz_service.errors import AlgorithmNotAllowed, Reason, TokenRefused
 from authz_service.token import base64url
 from authz_service.token.base64url import NotBase64Url
+from authz_service.token.jose_library import jwk as jose_jwk
 from authz_service.token.strict_json import NotStrictJson, parse_object
 
 new_tuple: Final = tuple.__new__
