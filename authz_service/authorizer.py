@@ -16,7 +16,7 @@ from authz_service.model import Allow, Claims, Decision, Deny, Headers, HttpRequ
 from authz_service.policy.loader import Policy
 from authz_service.policy.path import split_target
 from authz_service.policy.rollout import effective_mode
-from authz_service.policy.routes import Rule
+from authz_service.policy.routes import Match
 from authz_service.response.challenge import deny
 from authz_service.response.identity_headers import EVERY_ALLOW, SHADOW_HEADER, identity_headers_in
 from authz_service.token.extractor import authorization, single_token
@@ -49,7 +49,7 @@ class Limits(NamedTuple):
 class _Findings:
     """What is known about a request so far; a refusal half-way is answered with as much."""
 
-    rule: Rule | None = None
+    match: Match | None = None
     caller: Caller | None = None
 
 
@@ -105,16 +105,15 @@ class Authorizer:
         if not self.policy.hosts.permits(host):
             raise RequestRefused(Reason.HOST_NOT_ALLOWED, "This host is not served here.")
         if is_preflight(method, headers) and (preflight := self.policy.routes.match_preflight(segments)):
-            findings.rule = preflight.rule
+            findings.match = preflight
             return self._allow(Reason.CORS_PREFLIGHT, headers, findings)
         if (match := self.policy.routes.match(method, segments)) is not None:
-            rule, params, _, _ = match
-            findings.rule = rule
-            if rule.public:
+            findings.match = match
+            if match.public:
                 return self._allow(Reason.PUBLIC, headers, findings)
             findings.caller = caller = self._caller(headers)
-            if rule.requirement is not None:
-                rule.requirement.check(caller.claims, params)
+            if match.requirement is not None:
+                match.requirement.check(caller.claims, match.params)
                 return self._allow(_ALLOWED, headers, findings, caller.identity())
         raise AccessRefused(Reason.NO_MATCHING_RULE, "No rule permits this request.")
 
@@ -135,9 +134,10 @@ class Authorizer:
         return caller
 
     def _mode(self, findings: _Findings) -> Mode:
-        rule, caller = findings.rule, findings.caller
-        if rule is None:
+        match, caller = findings.match, findings.caller
+        if match is None:
             return self.policy.default_mode
+        rule = match.rule
         if rule.enforce_percent is None:
             return rule.mode
         return effective_mode(rule.mode, rule.enforce_percent, caller.claims.subject if caller else "")
@@ -150,10 +150,10 @@ class Authorizer:
         identity = identity or self._introduction.nobody
         spoofed = identity_headers_in(headers)
         remove = identity.unspoken if not spoofed and not shadow else self._unspoken(identity, spoofed, shadow)
-        rule, caller = findings.rule, findings.caller
-        verdict = rule.allows if rule else None
+        match, caller = findings.match, findings.caller
+        verdict = match.allows if match else None
         if verdict is None or verdict.reason is not reason:
-            verdict = verdict_of("allow", reason, rule.name if rule else "", self._mode(findings))
+            verdict = verdict_of("allow", reason, match.rule.name if match else "", self._mode(findings))
         claims, kid = (caller.claims, caller.key.kid) if caller else (None, "")
         return new_tuple(Allow, (
             verdict, EVERY_ALLOW + shadow if shadow else EVERY_ALLOW, remove, len(spoofed), claims, kid, identity,
@@ -169,9 +169,9 @@ class Authorizer:
         return self._allow(refused.reason, request.headers, findings, _identity_if_any(findings.caller), warning)
 
     def _deny(self, refused: Refused, request: HttpRequest, findings: _Findings) -> Deny:
-        rule, caller = findings.rule, findings.caller
+        match, caller = findings.match, findings.caller
         return deny(
-            refused, rule=rule.name if rule else "", mode=Mode.ENFORCE, request_id=request.request_id,
+            refused, rule=match.rule.name if match else "", mode=Mode.ENFORCE, request_id=request.request_id,
             claims=caller.claims if caller else None, kid=caller.key.kid if caller else "",
         )  # fmt: skip
 

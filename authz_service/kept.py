@@ -62,19 +62,24 @@ class Identity:
 class Verdict:
     """What a decision comes to, in the words of metrics, logs and Envoy's access log. Made by :func:`verdict_of`."""
 
-    __slots__ = ("answer", "encoded", "mode", "reason", "rule")
+    __slots__ = ("answer", "encoded", "mode", "number", "reason", "rule")
 
     def __init__(self, answer: Literal["allow", "deny"], reason: Reason, rule: str, mode: Mode) -> None:
+        self.reason: Final = reason
+        self.encoded = b""
+        """As the transport likes it: kept here once that has been asked for, for it is the same each time."""
+        self.number: Final = len(VERDICTS)
+        """Its place in :data:`VERDICTS`."""
         self.answer: Final = answer
         """To Envoy; in shadow mode "allow" whatever the reason."""
-        self.reason: Final = reason
         self.rule: Final = rule
         """Its name; empty: the request came to none."""
         self.mode: Final = mode
-        self.encoded = b""
-        """As the transport likes it: kept here once that has been asked for, for it is the same each time."""
+        VERDICTS.append(self)
 
 
+VERDICTS: Final[list[Verdict]] = []
+"""All that there are."""
 verdict_of = lru_cache(maxsize=None)(Verdict)
 """``verdict_of(answer, reason, rule, mode)``: one object for the same words, which is counted and found as itself.
 

@@ -8,7 +8,7 @@ of all rules met the lowest in number wins. How many ways a path can go at once 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 from authz_service.errors import ConfigurationError, Reason, RequestRefused
 from authz_service.model import Mode, Verdict, verdict_of
@@ -23,8 +23,6 @@ NEVER_METHODS: Final = frozenset({"CONNECT", "TRACE"})
 """RFC 9110 sections 9.3.6 and 9.3.8: one opens a tunnel, the other echoes credentials. No rule lets them through."""
 
 MAX_BRANCHES: Final = 64
-
-new_tuple: Final = tuple.__new__
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +54,35 @@ class Rule:
         object.__setattr__(self, "allows", verdict_of("allow", reason, self.name, self.mode) if same_for_all else None)
 
 
-class Match(NamedTuple):
-    """The rule that decides, and the decoded path parameters under its names."""
+class Match:
+    """The rule that decides, and the decoded path parameters under its names.
 
-    rule: Rule
-    params: Mapping[str, str]
-    number: int
-    """Of the rule in the file, from 0."""
-    parameters: Parameters
-    """The rule's own, at hand."""
+    What a decision asks of the rule is at hand here: of many thousand rules, each object that a look-up touches is one
+    that is not in the processor's caches.
+    """
+
+    __slots__ = ("allows", "number", "parameters", "params", "public", "requirement", "rule")
+
+    def __init__(
+        self, rule: Rule, params: Mapping[str, str], number: int, parameters: Parameters, *, public: bool,
+        requirement: Requirement | None, allows: Verdict | None,
+    ) -> None:  # fmt: skip
+        self.parameters: Final = parameters
+        """The rule's own."""
+        self.public: Final = public
+        self.requirement: Final = requirement
+        self.allows: Final = allows
+        self.params: Final = params
+        self.number: Final = number
+        """Of the rule in the file, from 0."""
+        self.rule: Final = rule
+
+    def bound(self, segments: tuple[str, ...]) -> "Match":
+        """With the parameters of this path."""
+        return Match(
+            self.rule, bind(self.parameters, segments), self.number, self.parameters, public=self.public,
+            requirement=self.requirement, allows=self.allows,
+        )  # fmt: skip
 
 
 class RouteTable:
@@ -91,7 +109,7 @@ class RouteTable:
         :raises RequestRefused: ``path_ambiguous`` when decoding the path would lead to a rule that its bytes miss.
         """
         match = self._root.find(method, segments)
-        return _bound(match, segments) if match is not None and match.parameters else match
+        return match.bound(segments) if match is not None and match.parameters else match
 
     def match_preflight(self, segments: tuple[str, ...]) -> Match | None:
         """The first rule with ``cors_preflight`` that covers this path, whatever its methods.
@@ -99,12 +117,7 @@ class RouteTable:
         :raises RequestRefused: as :meth:`match`.
         """
         match = self._root.find(_PREFLIGHT, segments)
-        return match and _bound(match, segments)
-
-
-def _bound(match: Match, segments: tuple[str, ...]) -> Match:
-    rule, _, number, parameters = match
-    return new_tuple(Match, (rule, bind(parameters, segments), number, parameters))
+        return match.bound(segments) if match is not None else None
 
 
 _Key = str | None
@@ -117,33 +130,34 @@ _NOWHERE: _Places = {}
 _NO_LITERALS: frozenset[str] = frozenset()
 
 
-class _Node(dict[str, "_Node"]):
-    """The literal segments that can come next and where each leads.
+class _Node:
+    """Where a path can go on.
 
-    A dictionary itself, with as few objects around it as possible: in a large tree the memory that a look-up touches
-    is what it costs.
+    With as few objects around it as possible: in a large tree the memory that a look-up touches is what it costs.
     """
 
     __slots__ = (
-        "beside", "child_alone", "decoded_literals", "literal_alone", "parameter", "prefix_places", "prefixes",
-        "whole_places", "wholes",
+        "beside", "child_alone", "children", "decoded_literals", "literal_alone", "parameter", "prefix_places",
+        "prefixes", "whole_places", "wholes",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        super().__init__()
-        self.parameter: _Node | None = None
-        """Where any one segment leads that is not empty."""
+        # What each look-up asks of the last node comes first: so it is in as few lines of the cache.
         self.beside: _Node | None = None
         """The other way that the segment could have gone that led here."""
-        self.literal_alone: str | None = None
-        """Where one literal segment alone can come next, as at most nodes, that one: here it is found sooner."""
-        self.child_alone: _Node | None = None
         self.wholes: tuple[Match, ...] = ()
         """Rules whose path ends here, as they match without parameters."""
         self.whole_places = _NOWHERE
         self.prefixes: tuple[Match, ...] = ()
         """Rules whose path goes on from here, however."""
         self.prefix_places = _NOWHERE
+        self.children = _NO_CHILDREN
+        """The literal segments that can come next and where each leads."""
+        self.parameter: _Node | None = None
+        """Where any one segment leads that is not empty."""
+        self.literal_alone: str | None = None
+        """Where one literal segment alone can come next, as at most nodes, that one: here it is found sooner."""
+        self.child_alone: _Node | None = None
         self.decoded_literals = _NO_LITERALS
         """Of those that are written with a percent sign."""
 
@@ -159,13 +173,13 @@ class _Node(dict[str, "_Node"]):
 
     def compile(self) -> int:
         """Finish the tree; :returns: how many ways a path can go at most."""
-        if encoded := [segment for segment in self if "%" in segment]:
+        if encoded := [segment for segment in self.children if "%" in segment]:
             self.decoded_literals = frozenset(map(decode_segment, encoded))
-        for segment, child in self.items():
+        for segment, child in self.children.items():
             child.beside = self.parameter if segment else None
-        if len(self) == 1:
-            ((self.literal_alone, self.child_alone),) = self.items()
-        through_literal = max((child.compile() for child in self.values()), default=0)
+        if len(self.children) == 1:
+            ((self.literal_alone, self.child_alone),) = self.children.items()
+        through_literal = max((child.compile() for child in self.children.values()), default=0)
         through_parameter = self.parameter.compile() if self.parameter is not None else 0
         return max(1, through_literal + through_parameter)
 
@@ -181,7 +195,7 @@ class _Node(dict[str, "_Node"]):
                 match = node.prefixes[place]
                 if found is None or match.number < found.number:
                     found = match
-            following = node.child_alone if segment == node.literal_alone else node.get(segment)
+            following = node.child_alone if segment == node.literal_alone else node.children.get(segment)
             if following is None:
                 if "%" in segment:
                     return self._find_all_ways(key, segments)
@@ -208,9 +222,9 @@ class _Node(dict[str, "_Node"]):
             else:
                 segment, matches, place = segments[depth], node.prefixes, node.prefix_places.get(key)
                 depth += 1
-                following = node.get(segment)
+                following = node.children.get(segment)
                 if following is None:
-                    if "%" in segment and node:
+                    if "%" in segment and node.children:
                         texts = texts or tuple(map(decode_segment, segments))
                         node.refuse_literal(texts[depth - 1])
                     following = node.parameter if segment else None
@@ -227,15 +241,21 @@ class _Node(dict[str, "_Node"]):
 
     def child(self, segment: str | None) -> "_Node":
         if segment is not None:
-            return self.setdefault(sys.intern(segment), _Node())
+            if not self.children:
+                self.children = {}  # of its own
+            return self.children.setdefault(sys.intern(segment), _Node())
         if self.parameter is None:
             self.parameter = _Node()
         return self.parameter
 
     def refuse_literal(self, text: str) -> None:
         # A server that decodes before it routes would take %61dmin to the literal "admin", past this table.
-        if text in self or text in self.decoded_literals:
+        if text in self.children or text in self.decoded_literals:
             raise RequestRefused(Reason.PATH_AMBIGUOUS, "The path is percent-encoded where it must not be.")
+
+
+_NO_CHILDREN: Final[dict[str, _Node]] = {}
+"""Most nodes of a large tree are leaves."""
 
 
 def _by_path(rules: Iterable[Rule]) -> Iterator[tuple[PathPattern, tuple[Match, ...], _Places]]:
@@ -251,7 +271,10 @@ def _by_path(rules: Iterable[Rule]) -> Iterator[tuple[PathPattern, tuple[Match, 
         _, matches, places = paths.setdefault((pattern.segments, pattern.is_prefix), (pattern, [], {}))
         if keys := _keys(rule).difference(places):
             places.update(dict.fromkeys(keys, len(matches)))
-            matches.append(Match(rule, NO_PARAMETERS, number, parameters))
+            matches.append(Match(
+                rule, NO_PARAMETERS, number, parameters, public=rule.public, requirement=rule.requirement,
+                allows=rule.allows,
+            ))  # fmt: skip
     known: dict[frozenset[tuple[_Key, int]], _Places] = {}
     for pattern, matches, places in paths.values():
         yield pattern, tuple(matches), known.setdefault(frozenset(places.items()), places)
