@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from authz_service.build import COMPILED
 from demo.envoy_bootstrap import ENVOY
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -64,6 +65,7 @@ def environment() -> dict[str, str]:
         "processor": _processor(),
         "cores": str(os.cpu_count()),
         "system": platform.system(),
+        "compiled": "yes" if COMPILED else "no",
         "python": f"{platform.python_implementation()} {platform.python_version()} ({platform.python_compiler()})",
         "envoy": _first_number([str(ENVOY), "--version"]),
         "h2load": _first_number(["h2load", "--version"]),
