@@ -4,21 +4,17 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, Protocol
 
-from authz_service.errors import PERMITTED, InternalError, NoVerdictYet, Reason, Refused, Unavailable
+from authz_service.errors import PERMITTED, InternalError, NoVerdictYet, Reason, Refused
 from authz_service.model import Decision, Deny, HttpRequest
 from authz_service.observability.metrics import Metrics
 from authz_service.response.challenge import deny
 from authz_service.transport.check import read_check_request, write_check_response
+from authz_service.transport.second_look import TOO_MUCH, SecondLook
 from authz_service.ways import Way
 
 METHOD: Final = "/envoy.service.auth.v3.Authorization/Check"
 
-MAX_WAITING_BYTES = 32 * 1024 * 1024
-"""Of requests that wait for a key or for the Auth-API. Envoy lets a client send 60 KiB of headers, and a thousand calls
-may wait on each connection: more than a pod has memory."""
-
-_TOO_MUCH: Final = Unavailable(Reason.OVERLOADED, "There are more requests than can be decided in time.")
-OVERLOADED: Final = deny(_TOO_MUCH)
+OVERLOADED: Final = deny(TOO_MUCH)
 OVERLOADED_ANSWER: Final = write_check_response(OVERLOADED)
 
 log = logging.getLogger(__name__)
@@ -50,7 +46,6 @@ class CheckService:
         self, way: Way, metrics: Metrics, timer: Callable[[], float], behind: Callable[[float], bool] | None = None,
         *, witnesses: Iterable[Witness] = (), denial_witnesses: Iterable[Witness] = (), trace: Trace | None = None,
     ) -> None:  # fmt: skip
-        self._way = way
         self._authorizer = way.authorizer
         self._metrics = metrics
         self._timer = timer
@@ -58,7 +53,7 @@ class CheckService:
         self._witnesses = tuple(witnesses)
         self._witnesses_of_denials = (*self._witnesses, *denial_witnesses)
         self._trace = trace
-        self._waiting_bytes = 0
+        self._second_look = SecondLook(way, self._answer, self._defect)
 
     @property
     def traces(self) -> bool:
@@ -123,7 +118,7 @@ class CheckService:
         try:
             return self._authorizer.authorize(request)
         except NoVerdictYet as question:
-            return self._check_again(request, len(message), question, traceparent, started)
+            return self._second_look.check_again(request, len(message), question, traceparent, started)
         except Refused as refused:
             return deny(refused)
         except Exception:  # noqa: BLE001 - see _defect
@@ -133,20 +128,6 @@ class CheckService:
         """Whatever it asks, it comes too late to be decided."""
         self._metrics.decided(OVERLOADED, 0.0)
         return OVERLOADED_ANSWER
-
-    async def _check_again(
-        self, request: HttpRequest, size: int, question: NoVerdictYet, traceparent: bytes, started: float
-    ) -> bytes:
-        if self._waiting_bytes + size > MAX_WAITING_BYTES:
-            return self._answer(request, deny(_TOO_MUCH, request_id=request.request_id), traceparent, started)
-        self._waiting_bytes += size
-        try:
-            decision = await self._way.decide(request, question)
-        except Exception:  # noqa: BLE001 - see _defect
-            decision = self._defect(request)
-        finally:
-            self._waiting_bytes -= size
-        return self._answer(request, decision, traceparent, started)
 
     def _answer(
         self, request: HttpRequest | Deny, decision: Decision, traceparent: bytes, started: float

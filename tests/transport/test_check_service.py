@@ -9,7 +9,7 @@ import pytest
 from authz_service.authorizer import Authorizer
 from authz_service.errors import Reason
 from authz_service.model import Decision, HttpRequest
-from authz_service.transport import check_service
+from authz_service.transport import check_service, second_look
 from authz_service.transport.check import read_check_request
 from tests.support.check_level import Checks
 from tests.support.check_requests import check_request
@@ -115,7 +115,7 @@ async def test_each_check_that_comes_in_a_trace_is_told_of() -> None:
 async def test_requests_that_wait_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
     checks = Checks(POLICY)
     unknown = bearer(token("elsewhere"))
-    monkeypatch.setattr(check_service, "MAX_WAITING_BYTES", 3 * len(unknown))
+    monkeypatch.setattr(second_look, "MAX_WAITING_BYTES", 3 * len(unknown))
     released = asyncio.Event()
 
     async def refresh(_issuer: str, _kid: str) -> None:
