@@ -142,7 +142,6 @@ class _Node:
     )  # fmt: skip
 
     def __init__(self) -> None:
-        # What each look-up asks of the last node comes first: so it is in as few lines of the cache.
         self.beside: _Node | None = None
         """The other way that the segment could have gone that led here."""
         self.wholes: tuple[Match, ...] = ()

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Final, NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 from authz_service.transport.backlog import Backlog, Lateness
 from authz_service.transport.check_service import METHOD
@@ -13,20 +13,20 @@ from authz_service.transport.grpc_wire import DEADLINE_PASSED, FAILED, UNKNOWN_M
 from authz_service.transport.http2 import Connection
 from authz_service.transport.http2_streams import CLOSED, Call
 
-WRITE_BUFFER_BYTES: Final = 256 * 1024
+WRITE_BUFFER_BYTES = 256 * 1024
 """While more than this waits for the peer to read, nothing is read from it."""
-TURN_SECONDS: Final = 0.0005
+TURN_SECONDS = 0.0005
 """Then others have theirs: what floods one connection keeps nobody waiting on another."""
-TURN_PIECES: Final = 64
+TURN_PIECES = 64
 """As many answers are gathered for one write at most."""
-AT_ONCE: Final = 32
+AT_ONCE = 32
 """As many calls are decided together at most."""
-STALL_SECONDS: Final = 30.0
+STALL_SECONDS = 30.0
 """A peer that reads nothing for so long is let go."""
-LINGER_SECONDS: Final = 1.0
+LINGER_SECONDS = 1.0
 """Between GOAWAY and the close: a socket that is closed on unread bytes sends RST, and GOAWAY would be lost."""
 
-CHECK: Final = METHOD.encode()
+CHECK = METHOD.encode()
 
 log = logging.getLogger(__name__)
 timer = time.perf_counter

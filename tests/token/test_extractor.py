@@ -3,7 +3,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authz_service.errors import Reason, Refused, RequestRefused, TokenRefused
-from authz_service.model import Headers
 from authz_service.token.extractor import bearer_token
 from tests.support import tokens
 
@@ -93,14 +92,14 @@ def test_every_character_may_be_the_first(character: str) -> None:
 
 
 @pytest.mark.parametrize("headers", MISSING.values(), ids=MISSING.keys())
-def test_without_a_bearer_token_in_the_header_there_is_none(headers: Headers) -> None:
+def test_without_a_bearer_token_in_the_header_there_is_none(headers: list[tuple[str, str]]) -> None:
     with pytest.raises(TokenRefused) as caught:
         bearer_token(tuple(headers), MAX)
     assert caught.value.reason is Reason.TOKEN_MISSING
 
 
 @pytest.mark.parametrize("headers", MULTIPLE.values(), ids=MULTIPLE.keys())
-def test_more_than_one_credential_is_refused(headers: Headers) -> None:
+def test_more_than_one_credential_is_refused(headers: list[tuple[str, str]]) -> None:
     with pytest.raises(RequestRefused) as caught:
         bearer_token(tuple(headers), MAX)
     assert caught.value.reason is Reason.MULTIPLE_TOKENS
@@ -137,7 +136,7 @@ def test_the_client_reads_what_is_wrong(credentials: str, message: str) -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(["authorization", "Authorization", "cookie", ""]) | st.text(), st.text())))
-def test_no_headers_raise_anything_but_a_refusal_that_repeats_nothing(headers: Headers) -> None:
+def test_no_headers_raise_anything_but_a_refusal_that_repeats_nothing(headers: list[tuple[str, str]]) -> None:
     try:
         token = bearer_token(tuple(headers), MAX)
     except Refused as refused:
