@@ -113,7 +113,7 @@ class Authorizer:
                 return self._allow(Reason.PUBLIC, headers, findings)
             findings.caller = caller = self._caller(headers)
             if match.requirement is not None:
-                match.requirement.check(caller.claims, match.params)
+                match.requirement.check(caller.claims, match.params(segments))
                 return self._allow(_ALLOWED, headers, findings, caller.identity())
         raise AccessRefused(Reason.NO_MATCHING_RULE, "No rule permits this request.")
 

@@ -101,7 +101,7 @@ class _Walk:
         if match is None or self._public(match.rule):
             return
         verified = self._token(self._credentials())
-        self._requirement(match, verified)
+        self._requirement(match, segments, verified)
         self._identity(verified)
         self._mode(match.rule, verified.claims.subject)
 
@@ -137,7 +137,7 @@ class _Walk:
         if match is None:
             self._refused(Reason.NO_MATCHING_RULE, "No rule permits this request.")
             return None
-        bound = [f"{{{name}}} is {printable(value)}" for name, value in match.params.items()]
+        bound = [f"{{{name}}} is {printable(value)}" for name, value in match.params(segments).items()]
         self._passed("rule", f"{match.rule.name} decides, the first that matches", *looks[: match.number + 1], *bound)
         return match
 
@@ -194,12 +194,13 @@ class _Walk:
         rules = self._explainer.rules[str(payload["iss"])]
         self._begin("claims", *claim_lines(payload, rules, self._explainer.now))
 
-    def _requirement(self, match: Match, verified: VerifiedToken) -> None:
+    def _requirement(self, match: Match, segments: tuple[str, ...], verified: VerifiedToken) -> None:
         requirement = match.rule.requirement
         if requirement is None:
             raise ValueError("a rule is public, or it requires something")
-        self._begin("requirement", *requirement_lines(requirement, verified.claims, match.params))
-        requirement.check(verified.claims, match.params)
+        params = match.params(segments)
+        self._begin("requirement", *requirement_lines(requirement, verified.claims, params))
+        requirement.check(verified.claims, params)
         self._passed("requirement", "all that the rule names holds", *self._details)
 
     def _identity(self, verified: VerifiedToken) -> None:

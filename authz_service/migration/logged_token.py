@@ -10,6 +10,7 @@ from authz_service.migration.logged import Asked, LoggedCaller
 from authz_service.migration.report import Why
 from authz_service.model import Claims
 from authz_service.observability.decision_line import pseudonym
+from authz_service.policy.path import split_target
 from authz_service.policy.rollout import fingerprint, share
 from authz_service.policy.routes import Match
 from authz_service.token.jws import NO_KEY, VerificationKey
@@ -43,7 +44,7 @@ class LoggedToken:
         if asked.caller is None:
             self._answer = self._without_claims(asked, reason)
             return False
-        payload, lacking = _compared(asked.caller, match) if match else ({}, False)
+        payload, lacking = _compared(asked.caller, match, asked.path) if match else ({}, False)
         self._answer = self._vouched(asked.caller, payload)
         return lacking
 
@@ -78,12 +79,12 @@ class LoggedToken:
         return CouldNotTell(Why.NOT_LOOKED_AT)
 
 
-def _compared(caller: LoggedCaller, match: Match) -> tuple[dict[str, str | None], bool]:
+def _compared(caller: LoggedCaller, match: Match, path: str) -> tuple[dict[str, str | None], bool]:
     """The claims that this rule compares, and whether one of them is not in the log."""
     requirement = match.rule.requirement
     pairs = requirement.claim_equals_param if requirement else ()
-    logged = dict(caller.claims)
-    payload = {claim: _value(caller, logged, claim, match.params[param]) for claim, param in pairs}
+    logged, params = dict(caller.claims), match.params(split_target(path))
+    payload = {claim: _value(caller, logged, claim, params[param]) for claim, param in pairs}
     return payload, any(claim not in logged and claim not in {"iss", "sub"} for claim in payload)
 
 

@@ -24,6 +24,10 @@ NEVER_METHODS: Final = frozenset({"CONNECT", "TRACE"})
 
 MAX_BRANCHES: Final = 64
 
+_Key = str | None
+_PREFLIGHT: Final = None
+"""Found where methods are found; no request can have it for a method."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -55,34 +59,30 @@ class Rule:
 
 
 class Match:
-    """The rule that decides, and the decoded path parameters under its names.
+    """The rule that decides.
 
     What a decision asks of the rule is at hand here: of many thousand rules, each object that a look-up touches is one
     that is not in the processor's caches.
     """
 
-    __slots__ = ("allows", "number", "parameters", "params", "public", "requirement", "rule")
+    __slots__ = ("allows", "later", "methods", "number", "parameters", "public", "requirement", "rule")
 
-    def __init__(
-        self, rule: Rule, params: Mapping[str, str], number: int, parameters: Parameters, *, public: bool,
-        requirement: Requirement | None, allows: Verdict | None,
-    ) -> None:  # fmt: skip
+    def __init__(self, rule: Rule, number: int, methods: frozenset[_Key], parameters: Parameters) -> None:
+        self.methods: Final = methods
+        """Those for which it is the first rule with its path."""
+        self.public: Final = rule.public
+        self.requirement: Final = rule.requirement
+        self.allows: Final = rule.allows
         self.parameters: Final = parameters
-        """The rule's own."""
-        self.public: Final = public
-        self.requirement: Final = requirement
-        self.allows: Final = allows
-        self.params: Final = params
+        self.later: Match | None = None
+        """The next rule with the same path, for other methods."""
         self.number: Final = number
         """Of the rule in the file, from 0."""
         self.rule: Final = rule
 
-    def bound(self, segments: tuple[str, ...]) -> "Match":
-        """With the parameters of this path."""
-        return Match(
-            self.rule, bind(self.parameters, segments), self.number, self.parameters, public=self.public,
-            requirement=self.requirement, allows=self.allows,
-        )  # fmt: skip
+    def params(self, segments: tuple[str, ...]) -> Mapping[str, str]:
+        """The decoded path parameters under the rule's names, in a path that it matches."""
+        return bind(self.parameters, segments) if self.parameters else NO_PARAMETERS
 
 
 class RouteTable:
@@ -95,8 +95,8 @@ class RouteTable:
     def __init__(self, rules: Iterable[Rule]) -> None:
         self.rules = tuple(rules)
         self._root = _Node()
-        for path in _by_path(self.rules):
-            self._root.plant(*path)
+        for pattern, first in _by_path(self.rules):
+            self._root.plant(pattern, first)
         if (branches := self._root.compile()) > MAX_BRANCHES:
             raise ConfigurationError([
                 f"rules: a path could go up to {branches} ways through literal segments and parameters side by side, "
@@ -108,25 +108,16 @@ class RouteTable:
 
         :raises RequestRefused: ``path_ambiguous`` when decoding the path would lead to a rule that its bytes miss.
         """
-        match = self._root.find(method, segments)
-        return match.bound(segments) if match is not None and match.parameters else match
+        return self._root.find(method, segments)
 
     def match_preflight(self, segments: tuple[str, ...]) -> Match | None:
         """The first rule with ``cors_preflight`` that covers this path, whatever its methods.
 
         :raises RequestRefused: as :meth:`match`.
         """
-        match = self._root.find(_PREFLIGHT, segments)
-        return match.bound(segments) if match is not None else None
+        return self._root.find(_PREFLIGHT, segments)
 
 
-_Key = str | None
-_PREFLIGHT: Final = None
-"""Found where methods are found; no request can have it for a method."""
-
-_Places = Mapping[_Key, int]
-"""Where in a tuple of matches that of a method is."""
-_NOWHERE: _Places = {}
 _NO_LITERALS: frozenset[str] = frozenset()
 
 
@@ -137,38 +128,35 @@ class _Node:
     """
 
     __slots__ = (
-        "beside", "child_alone", "children", "decoded_literals", "literal_alone", "parameter", "prefix_places",
-        "prefixes", "whole_places", "wholes",
+        "beside", "child_alone", "children", "decoded_literals", "literal_alone", "parameter", "prefix", "whole",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.beside: _Node | None = None
         """The other way that the segment could have gone that led here."""
-        self.wholes: tuple[Match, ...] = ()
-        """Rules whose path ends here, as they match without parameters."""
-        self.whole_places = _NOWHERE
-        self.prefixes: tuple[Match, ...] = ()
-        """Rules whose path goes on from here, however."""
-        self.prefix_places = _NOWHERE
+        self.whole: Match | None = None
+        """The first of the rules whose path ends here."""
+        self.prefix: Match | None = None
+        """The first of those whose path goes on from here, however."""
+        self.literal_alone: str | None = None
+        """Where one literal segment alone can come next, as at most nodes, that one: here it is found sooner."""
+        self.child_alone: _Node | None = None
         self.children = _NO_CHILDREN
         """The literal segments that can come next and where each leads."""
         self.parameter: _Node | None = None
         """Where any one segment leads that is not empty."""
-        self.literal_alone: str | None = None
-        """Where one literal segment alone can come next, as at most nodes, that one: here it is found sooner."""
-        self.child_alone: _Node | None = None
         self.decoded_literals = _NO_LITERALS
         """Of those that are written with a percent sign."""
 
-    def plant(self, pattern: PathPattern, matches: tuple[Match, ...], places: _Places) -> None:
+    def plant(self, pattern: PathPattern, first: Match) -> None:
         """Add the rules of a path below this node."""
         node = self
         for segment in pattern.segments:
             node = node.child(segment)
         if pattern.is_prefix:
-            node.prefixes, node.prefix_places = matches, places
+            node.prefix = first
         else:
-            node.wholes, node.whole_places = matches, places
+            node.whole = first
 
     def compile(self) -> int:
         """Finish the tree; :returns: how many ways a path can go at most."""
@@ -190,10 +178,8 @@ class _Node:
         """
         node, found = self, None
         for segment in segments:
-            if node.prefixes and (place := node.prefix_places.get(key)) is not None:
-                match = node.prefixes[place]
-                if found is None or match.number < found.number:
-                    found = match
+            if node.prefix is not None:
+                found = _earlier(found, node.prefix, key)
             following = node.child_alone if segment == node.literal_alone else node.children.get(segment)
             if following is None:
                 if "%" in segment:
@@ -204,11 +190,7 @@ class _Node:
             elif following.beside is not None:
                 return self._find_all_ways(key, segments)
             node = following
-        if node.wholes and (place := node.whole_places.get(key)) is not None:
-            match = node.wholes[place]
-            if found is None or match.number < found.number:
-                found = match
-        return found
+        return _earlier(found, node.whole, key)
 
     def _find_all_ways(self, key: _Key, segments: tuple[str, ...]) -> Match | None:
         found, end = None, len(segments)
@@ -217,9 +199,9 @@ class _Node:
         node, depth = self, 0
         while True:
             if depth == end:
-                following, matches, place = None, node.wholes, node.whole_places.get(key)
+                following, found = None, _earlier(found, node.whole, key)
             else:
-                segment, matches, place = segments[depth], node.prefixes, node.prefix_places.get(key)
+                segment, found = segments[depth], _earlier(found, node.prefix, key)
                 depth += 1
                 following = node.children.get(segment)
                 if following is None:
@@ -229,8 +211,6 @@ class _Node:
                     following = node.parameter if segment else None
                 elif following.beside is not None:
                     branches.append((following.beside, depth))
-            if place is not None and (found is None or matches[place].number < found.number):
-                found = matches[place]
             if following is not None:
                 node = following
             elif branches:
@@ -257,26 +237,35 @@ _NO_CHILDREN: Final[dict[str, _Node]] = {}
 """Most nodes of a large tree are leaves."""
 
 
-def _by_path(rules: Iterable[Rule]) -> Iterator[tuple[PathPattern, tuple[Match, ...], _Places]]:
-    """For each path of the policy the rules that it can lead to: of those for one method the first.
+def _earlier(found: Match | None, match: Match | None, key: _Key) -> Match | None:
+    """What was found so far, or the rule for this method among those of another path: the earlier in the file."""
+    while match is not None:
+        if key in match.methods:
+            return match if found is None or match.number < found.number else found
+        match = match.later
+    return found
+
+
+def _by_path(rules: Iterable[Rule]) -> Iterator[tuple[PathPattern, Match]]:
+    """For each path of the policy the first of the rules that it can lead to, which knows the next.
 
     What is equal is there once, for the same reason as in :class:`_Node`.
     """
-    paths: dict[tuple[tuple[str | None, ...], bool], tuple[PathPattern, list[Match], dict[_Key, int]]] = {}
-    alike: dict[Parameters, Parameters] = {}
+    paths: dict[tuple[tuple[str | None, ...], bool], tuple[set[_Key], list[Match]]] = {}
+    methods: dict[frozenset[_Key], frozenset[_Key]] = {}
+    parameters: dict[Parameters, Parameters] = {}
     for number, rule in enumerate(rules):
         pattern = rule.pattern
-        parameters = alike.setdefault(pattern.parameters, pattern.parameters)
-        _, matches, places = paths.setdefault((pattern.segments, pattern.is_prefix), (pattern, [], {}))
-        if keys := _keys(rule).difference(places):
-            places.update(dict.fromkeys(keys, len(matches)))
-            matches.append(Match(
-                rule, NO_PARAMETERS, number, parameters, public=rule.public, requirement=rule.requirement,
-                allows=rule.allows,
-            ))  # fmt: skip
-    known: dict[frozenset[tuple[_Key, int]], _Places] = {}
-    for pattern, matches, places in paths.values():
-        yield pattern, tuple(matches), known.setdefault(frozenset(places.items()), places)
+        taken, matches = paths.setdefault((pattern.segments, pattern.is_prefix), (set(), []))
+        if keys := frozenset(_keys(rule) - taken):
+            taken |= keys
+            names = parameters.setdefault(pattern.parameters, pattern.parameters)
+            match = Match(rule, number, methods.setdefault(keys, keys), names)
+            if matches:
+                matches[-1].later = match
+            matches.append(match)
+    for _, matches in paths.values():
+        yield matches[0].rule.pattern, matches[0]
 
 
 def _keys(rule: Rule) -> set[_Key]:

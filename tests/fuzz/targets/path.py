@@ -91,5 +91,5 @@ def goes(literal: str | None, segment: str) -> bool:
 def assert_bound(match: Match, segments: tuple[str, ...]) -> None:
     """Each parameter is its own segment, decoded, and not empty."""
     expected = {name: unquote(segments[position]) for name, position in match.rule.pattern.parameters}
-    assert dict(match.params) == expected
+    assert dict(match.params(segments)) == expected
     assert "" not in expected.values()
