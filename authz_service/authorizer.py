@@ -154,7 +154,9 @@ class Authorizer:
         verdict = match.allows if match else None
         if verdict is None or verdict.reason is not reason:
             verdict = verdict_of("allow", reason, match.rule.name if match else "", self._mode(findings))
-        claims, kid = (caller.claims, caller.key.kid) if caller else (None, "")
+        claims, kid = None, ""
+        if caller is not None:
+            claims, kid = caller.claims, caller.key.kid
         return new_tuple(Allow, (
             verdict, EVERY_ALLOW + shadow if shadow else EVERY_ALLOW, remove, len(spoofed), claims, kid, identity,
         ))  # fmt: skip

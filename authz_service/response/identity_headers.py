@@ -15,7 +15,7 @@ from authz_service.model import Claims, Headers
 PREFIX: Final = "x-auth-"
 CONTRACT_HEADER: Final = ("x-auth-contract", "1")
 SHADOW_HEADER: Final = "x-auth-shadow"
-EVERY_ALLOW: Final = (CONTRACT_HEADER,)
+EVERY_ALLOW: Final[Headers] = (CONTRACT_HEADER,)
 """Set on each allowed request, whoever calls."""
 
 VISIBLE_ASCII_LESS_SEPARATORS: Final = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in "%,")

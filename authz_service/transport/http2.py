@@ -18,14 +18,13 @@ from enum import Enum
 from typing import Final
 
 from authz_service.transport import http2_frames as frames
-from authz_service.transport.grpc_wire import DEADLINE_PASSED, MESSAGE_PREFIX, MESSAGE_PREFIX_BYTES
+from authz_service.transport.grpc_wire import DEADLINE_PASSED, MESSAGE_PREFIX_BYTES, read_message_prefix
 from authz_service.transport.http2_control import Control
 from authz_service.transport.http2_floods import FAULT_COST, Patience
 from authz_service.transport.http2_frames import (
     DATA,
     END_HEADERS,
     END_STREAM,
-    FRAME_HEADER,
     FRAME_HEADER_BYTES,
     HEADERS,
     MAX_FRAME_BYTES,
@@ -33,6 +32,7 @@ from authz_service.transport.http2_frames import (
     ConnectionFault,
     ErrorCode,
     StreamFault,
+    read_frame_header,
 )
 from authz_service.transport.http2_receiver import (
     MAX_CONCURRENT_STREAMS,
@@ -119,7 +119,7 @@ class Connection:
         calls, receiver, sender, patience = self.calls, self._receiver, self._sender, self._patience
         known_heads = receiver.headers.heads
         while end - position >= FRAME_HEADER_BYTES:
-            length_high, length, frame_type, flags, stream_id = FRAME_HEADER.unpack_from(data, position)
+            length_high, length, frame_type, flags, stream_id = read_frame_header(data, position)
             if length_high or length > MAX_FRAME_BYTES:
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame larger than allowed")  # section 4.2
             payload = position + FRAME_HEADER_BYTES
@@ -138,7 +138,7 @@ class Connection:
                     continue
             elif frame_type == DATA and flags == END_STREAM and length >= MESSAGE_PREFIX_BYTES:
                 call = calls.get(stream_id)
-                compressed, message_length = MESSAGE_PREFIX.unpack_from(data, payload)
+                compressed, message_length = read_message_prefix(data, payload)
                 if (
                     call is not None and call.state is OPEN and not call.flow_bytes and call.head.refusal is None
                     and (call.head.content_length is None or call.head.content_length == length)

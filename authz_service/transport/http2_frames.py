@@ -1,6 +1,6 @@
 """HTTP/2 frames as bytes (RFC 9113 sections 4 and 6), and what ends a stream or a connection early."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 from struct import Struct
 from typing import Final
@@ -31,6 +31,8 @@ PRIORITY_FIELDS: Final = 0x20
 FRAME_HEADER: Final = Struct(">BHBBL")
 """Length (24 bits, in two parts), type, flags, reserved bit and stream identifier: section 4.1."""
 FRAME_HEADER_BYTES: Final = FRAME_HEADER.size
+read_frame_header: Final[Callable[[bytes, int], tuple[int, int, int, int, int]]] = FRAME_HEADER.unpack_from
+"""At a position. With types, so that compiled code compares numbers and not objects."""
 STREAM_ID_MASK: Final = 0x7FFF_FFFF
 MAX_STREAM_ID: Final = 0x7FFF_FFFF
 MAX_WINDOW: Final = 0x7FFF_FFFF
