@@ -9,9 +9,10 @@ from typing import NamedTuple, Protocol, cast
 
 from authz_service.transport.backlog import Backlog, Lateness
 from authz_service.transport.check_service import METHOD
-from authz_service.transport.grpc_wire import DEADLINE_PASSED, FAILED, UNKNOWN_METHOD, CallRefused
+from authz_service.transport.grpc_wire import FAILED, UNKNOWN_METHOD, CallRefused
 from authz_service.transport.http2 import Connection
 from authz_service.transport.http2_streams import CLOSED, Call
+from authz_service.transport.waiting import answer_once_known
 
 WRITE_BUFFER_BYTES = 256 * 1024
 """While more than this waits for the peer to read, nothing is read from it."""
@@ -226,23 +227,13 @@ class Peer(asyncio.Protocol):
 
     def _answer_later(self, call: Call, result: Awaitable[bytes]) -> None:
         call.message = b""  # it may be large, and has been read
-        task = self._loop.create_task(self._wait(call, result))
+        waiting = answer_once_known(call, result, self._connection, self._failed, self._flush_soon)
+        task = self._loop.create_task(waiting)
         call.on_reset = task.cancel
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         if asyncio.iscoroutine(result):  # which complains, in the log's midst, if a reset comes before it has begun
             task.add_done_callback(lambda _: result.close())
-
-    async def _wait(self, call: Call, result: Awaitable[bytes]) -> None:
-        try:
-            async with asyncio.timeout_at(call.deadline):
-                message = await result
-            self._connection.answer(call, message)
-        except TimeoutError:
-            self._connection.refuse(call, DEADLINE_PASSED)
-        except Exception as error:  # noqa: BLE001 - as above
-            self._failed(call, error)
-        self._flush_soon()
 
     def _failed(self, call: Call, error: Exception) -> None:
         if isinstance(error, CallRefused):
