@@ -144,12 +144,13 @@ class Peer(asyncio.Protocol):
         started = timer()
         end = started + TURN_SECONDS
         while self._incoming is not None and len(output) <= TURN_PIECES - AT_ONCE and timer() < end:
-            some: Sequence[Call | None] = self._left or list(islice(incoming, AT_ONCE))
+            left = self._left
+            some: Sequence[Call | None] = left or list(islice(incoming, AT_ONCE))
             calls = [call for call in some if call is not None and call.state is not CLOSED]  # closed: reset meanwhile
             self._left = self._answer_some(calls, end, late=late)
-            if not some:
-                self._incoming = None
-        # Where the turn ended with the last call, that is not known, and it gives way: what waits unread waits as long.
+            if len(some) < AT_ONCE and not left and not self._left and timer() < end:
+                self._incoming = None  # those were the last
+        # Where the turn ended with the last call, it gives way all the same: what waits unread waits as long.
         self._flush()
         self._lateness.took(timer() - started)
         if self._incoming is not None:
@@ -164,10 +165,10 @@ class Peer(asyncio.Protocol):
         return self._answer_alone(calls, self._methods.late if late else self._methods.usual, end)
 
     def _answer_alone(self, calls: Sequence[Call], methods: Mapping[bytes, Handler], end: float) -> Sequence[Call]:
-        for number, call in enumerate(calls, 1):
-            self._answer(call, methods)
-            if timer() >= end:
+        for number in range(len(calls)):
+            if number and timer() >= end:
                 return calls[number:]
+            self._answer(calls[number], methods)
         return ()
 
     def _answer(self, call: Call, methods: Mapping[bytes, Handler]) -> None:
