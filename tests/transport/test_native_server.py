@@ -582,6 +582,26 @@ async def test_calls_of_one_read_are_each_answered_by_their_own_method() -> None
     assert answers == [message(b"check"), message(b"health"), message(b"check")]
 
 
+async def test_calls_that_were_not_answered_together_are_asked_about_again() -> None:
+    """Whatever the reason: no clock tells how many there will be."""
+    peer, client = peer_of(lambda *_: b"alone", checks=lambda *_: [b"the first"]), Client()
+    pipe = Pipe(peer)
+    peer.data_received(HELLO + b"".join(map(client.call, (1, 3, 5))))
+    await all_answered(pipe)
+    assert pipe.unread.count(b"grpc-status") == 3
+
+
+async def test_an_answer_that_was_waited_for_leaves_at_once() -> None:
+    async def later() -> bytes:
+        return b"waited for"
+
+    pipe = Pipe(peer_of(lambda *_: later()))
+    pipe.protocol.data_received(HELLO + Client().call(1))
+    for _ in range(10):  # the tick of the server, which nobody calls here, would let it out as well
+        await asyncio.sleep(0)
+    assert b"waited for" in pipe.unread
+
+
 HEADS = {"of a kind": CHECK, "of another kind between them": HEALTH_CHECK}
 
 
