@@ -5,7 +5,7 @@ import pytest
 from authz_service.errors import Reason, RequestRefused
 from authz_service.model import Mode
 from authz_service.policy.path import split_target
-from authz_service.policy.routes import RouteTable, Rule
+from authz_service.policy.routes import Match, RouteTable, Rule
 from authz_service.policy.template import parse_path
 from tests.support.rules import ANYONE, matched, rule
 
@@ -208,17 +208,19 @@ def test_other_encoding_is_matched_as_it_stands(templates: list[str], target: st
 
 def test_parameters_are_bound_by_the_names_of_the_rule_that_decides() -> None:
     table = RouteTable([rule("/g/{group}/m", "GET"), rule("/g/{id}", "GET"), rule("/{kind}/{name}/*")])
-    assert params(table, ("g", "1", "m")) == {"group": "1"}
-    assert params(table, ("g", "1")) == {"id": "1"}
-    assert params(table, ("g", "1", "x", "y")) == {"kind": "g", "name": "1"}
+    short, middle, long = ("g", "1"), ("g", "1", "m"), ("g", "1", "x", "y")
+    assert params(table.match("GET", middle), middle) == {"group": "1"}
+    assert params(table.match("GET", short), short) == {"id": "1"}
+    assert params(table.match("POST", long), long) == {"kind": "g", "name": "1"}
 
 
 def test_parameters_are_decoded() -> None:
-    assert params(RouteTable([rule("/g/{name}")]), split_target("/g/caf%c3%a9%20x")) == {"name": "caf\u00e9 x"}
+    segments = split_target("/g/caf%c3%a9%20x")
+    assert params(RouteTable([rule("/g/{name}")]).match("GET", segments), segments) == {"name": "caf\u00e9 x"}
 
 
 def test_no_parameters_are_no_parameters() -> None:
-    assert params(RouteTable([rule("/a")]), ("a",)) == {}
+    assert params(RouteTable([rule("/a")]).match("GET", ("a",)), ("a",)) == {}
 
 
 def test_preflight_is_decided_by_the_first_rule_that_permits_it_whatever_its_methods() -> None:
@@ -233,6 +235,12 @@ def test_preflight_is_decided_by_the_first_rule_that_permits_it_whatever_its_met
 
 def test_preflight_is_not_permitted_by_default() -> None:
     assert RouteTable([rule("/a", "GET", "OPTIONS")]).match_preflight(("a",)) is None
+
+
+def test_preflight_binds_parameters() -> None:
+    segments = ("a", "1")
+    table = RouteTable([rule("/a/{x}", cors_preflight=True)])
+    assert params(table.match_preflight(segments), segments) == {"x": "1"}
 
 
 def test_a_rule_that_can_decide_nothing_is_not_looked_at() -> None:
@@ -263,7 +271,6 @@ def test_a_rule_enforces_unless_told_otherwise() -> None:
     assert Rule("a", parse_path("/a"), public=True).mode is Mode.ENFORCE
 
 
-def params(table: RouteTable, segments: tuple[str, ...]) -> dict[str, str]:
-    match = table.match("GET", segments)
+def params(match: Match | None, segments: tuple[str, ...]) -> dict[str, str]:
     assert match is not None
     return dict(match.params(segments))
