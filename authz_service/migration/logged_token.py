@@ -83,6 +83,8 @@ def _compared(caller: LoggedCaller, match: Match, path: str) -> tuple[dict[str, 
     """The claims that this rule compares, and whether one of them is not in the log."""
     requirement = match.rule.requirement
     pairs = requirement.claim_equals_param if requirement else ()
+    if not pairs:
+        return {}, False
     logged, params = dict(caller.claims), match.params(split_target(path))
     payload = {claim: _value(caller, logged, claim, params[param]) for claim, param in pairs}
     return payload, any(claim not in logged and claim not in {"iss", "sub"} for claim in payload)
