@@ -18,6 +18,7 @@ from authz_service.alphabet import HTTP_TOKEN, Alphabet
 from authz_service.errors import InternalError, Reason, RequestRefused
 from authz_service.model import Allow, Decision, Deny, Headers, HttpRequest, Verdict
 from authz_service.response.challenge import deny
+from authz_service.transport.check_fields import Fields, Unusual, read_fields
 from authz_service.transport.protobuf_wire import LENGTHS, delimited, tag
 
 OK, INVALID_ARGUMENT, PERMISSION_DENIED, INTERNAL, UNAVAILABLE, UNAUTHENTICATED = 0, 3, 7, 13, 14, 16
@@ -68,26 +69,30 @@ def read_check_request(message: bytes) -> HttpRequest:
     :raises RequestRefused: ``request_malformed``, for whatever is not a ``CheckRequest`` about an HTTP request.
     """
     try:
+        own_id, method, path, host, headers = read_fields(message)
+    except Unusual:
+        own_id, method, path, host, headers = _read_in_general(message)
+    if not method:
+        raise _malformed()  # neither HTTP/1.1 nor HTTP/2 has such a request; so reads a CheckRequest without `http`
+    request_id = ""
+    for name, value in headers:
+        if name == "x-request-id":
+            request_id = value
+            break
+    # Envoy's `id` is a number of its own for the stream; the header is what logs and the client see.
+    return new_tuple(HttpRequest, (method, path, host, tuple(headers), request_id or own_id))
+
+
+def _read_in_general(message: bytes) -> Fields:
+    try:
         http = parse(message).attributes.request.http
     except DecodeError:
         raise _malformed() from None
-    method = http.method
-    if not method:
-        raise _malformed()  # neither HTTP/1.1 nor HTTP/2 has such a request; so reads a CheckRequest without `http`
-    sent = http.headers
-    headers: list[tuple[str, str]] = []
-    request_id = ""
-    for name in sent:  # items() of these maps is written in Python
-        value = sent[name]
-        headers.append((name, value))
-        if name == "x-request-id":
-            request_id = value
+    headers = list(http.headers.items())
     if http.HasField("header_map"):
         # Envoy fills one of the two. Should both be there, every header counts: nothing hides behind the other list.
         headers.extend(_raw_headers(http))
-        request_id = next((value for name, value in headers if name == "x-request-id"), "")
-    # Envoy's `id` is a number of its own for the stream; the header is what logs and the client see.
-    return new_tuple(HttpRequest, (method, http.path, http.host, tuple(headers), request_id or http.id))
+    return http.id, http.method, http.path, http.host, headers
 
 
 def _raw_headers(http: AttributeContext.HttpRequest) -> Headers:

@@ -6,6 +6,8 @@ before, and the constructors of the generated classes cost several times what th
 
 from typing import Final
 
+VARINT: Final = 0
+"""The wire type of numbers."""
 LENGTH_DELIMITED: Final = 2
 """The wire type of strings and of messages within messages."""
 USUAL_LENGTHS: Final = 1024

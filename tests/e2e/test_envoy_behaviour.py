@@ -12,10 +12,12 @@ import pytest
 from aiohttp import web
 
 from authz_service.address import Address
+from authz_service.transport.check_fields import read_fields
 from demo.envoy_bootstrap import Bootstrap, load, with_endpoints
 from tests.support.envoy import RunningEnvoy, run_envoy
 from tests.support.envoy_types import envoy_type
 from tests.support.ports import free_port
+from tests.support.wire import exchange
 
 ALLOW = b""
 """An empty ``CheckResponse``: Envoy takes its status code 0 for yes."""
@@ -277,6 +279,18 @@ async def test_authz_service_is_told_only_what_it_needs(setting: Setting) -> Non
     await setting.send("/", *lines)
 
     assert setting.authz.last.headers.keys() == {"authorization", "origin", "x-request-id"}
+
+
+@pytest.mark.parametrize("head", ["GET /a?b=c HTTP/1.1", "POST /a HTTP/1.1\r\nContent-Length: 2"])
+async def test_what_envoy_asks_is_read_in_one_pass(setting: Setting, head: str) -> None:
+    lines = [head, "Host: chat.example.com", "Authorization: Bearer a.b.c", "Origin: https://a.example", "Accept: */*"]
+    body = "{}" if head.startswith("POST") else ""
+    await exchange(setting.envoy.url, "\r\n".join([*lines, "Connection: close", "", body]).encode())
+
+    _, method, path, host, headers = read_fields(setting.authz.messages[-1])
+
+    assert (method, path, host) == (*head.split()[:2], "chat.example.com")
+    assert {"authorization": "Bearer a.b.c", "origin": "https://a.example"}.items() <= dict(headers).items()
 
 
 async def test_the_access_log_shows_neither_token_nor_query(setting: Setting) -> None:

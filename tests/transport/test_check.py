@@ -91,6 +91,11 @@ def test_the_request_id_is_the_header_that_logs_show(raw: bool) -> None:
     assert read.request_id == "4f89-11d3"
 
 
+def test_of_two_such_headers_the_first_counts() -> None:
+    ids = header_map([("x-request-id", "first"), ("x-request-id", "second")])
+    assert read_check_request(http_request(method="GET", header_map=ids)).request_id == "first"
+
+
 @pytest.mark.parametrize("raw", [False, True])
 def test_without_that_header_the_request_id_is_envoys_number(raw: bool) -> None:
     assert read_check_request(check_request(headers=[("accept", "*/*")], raw=raw)).request_id == "17"
