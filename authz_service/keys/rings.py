@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from authz_service.errors import Reason, TokenRefused
 from authz_service.issuers import TrustedIssuer
+from authz_service.keys.current import CurrentKeysByIssuer
 from authz_service.keys.followed import FollowedRing
 from authz_service.keys.jwks import KeyRing
 from authz_service.keys.source import KeySetSource
@@ -30,6 +31,9 @@ class KeyRings:
         self._open_ring = open_ring
         self._trusted: dict[str, TrustedIssuer] = {}
         self._rings: dict[str, Ring] = {}
+        self._current = CurrentKeysByIssuer()
+        self.vouches = self._current.vouches
+        """``vouches(issuer, key, now)``, see :meth:`.CurrentKeysByIssuer.vouches`."""
         self._retired_hits = self._retired_misses = 0
         self._started = False
         self._stopping: set[asyncio.Task[None]] = set()
@@ -52,6 +56,7 @@ class KeyRings:
         rings = {iss: self._rings.get(iss) or self._open_ring(iss, sources[iss]) for iss in trusted}
         gone = [ring for iss, ring in self._rings.items() if iss not in trusted]
         self._trusted, self._rings = trusted, rings
+        self._current.use({iss: ring.current for iss, ring in rings.items()})
         for iss, source in sources.items():
             if iss in before:
                 rings[iss].use_source(source)
@@ -104,11 +109,6 @@ class KeyRings:
     def mark_used(self, issuer: str, kid: str) -> None:
         """A token was accepted by this key."""
         self._ring(issuer).mark_used(kid)
-
-    def vouches(self, issuer: str, key: VerificationKey, now: float) -> bool:
-        """See :meth:`.ServedKeys.vouches`; an issuer that has left has no keys."""
-        ring = self._rings.get(issuer)
-        return ring is not None and ring.vouches(key, now)
 
     def holds(self, issuer: str, key: VerificationKey) -> bool:
         """See :meth:`.ServedKeys.holds`."""

@@ -5,6 +5,7 @@ from math import ceil
 from typing import NamedTuple
 
 from authz_service.errors import KeySetRefused, Reason, Unavailable, UnknownKeyId
+from authz_service.keys.current import CurrentKeys
 from authz_service.keys.jwk import KeySet
 from authz_service.token.jws import VerificationKey
 
@@ -47,14 +48,12 @@ class ServedKeys:
         self._monotonic = monotonic
         self._wall_clock = wall_clock
         self._document: bytes | None = None
-        self._keys: Mapping[str, VerificationKey] = {}
         self._leaked: frozenset[str] = frozenset()
         """Thumbprints of all keys whose private halves the issuer has published, ever: they stay refused."""
-        self._last_used: dict[str, float] = {}
-        self._hits = 0
+        self.current = CurrentKeys(monotonic, self._unavailable)
+        """The key set, for what is asked for each request."""
         self._misses = 0
         self._good_at: float | None = None
-        self._usable_until = float("-inf")
         self._due = float("-inf")
 
     def key(self, kid: str) -> VerificationKey:
@@ -63,14 +62,18 @@ class ServedKeys:
         :raises Unavailable: there is no key set, or none that is young enough.
         :raises UnknownKeyId: it is not in the set.
         """
-        if self._monotonic() >= self._usable_until:
+        if not self.ready:
             raise self._unavailable()
         key = self._keys.get(kid)
         if key is None:
             self._misses += 1
             raise UnknownKeyId(self.issuer, kid, may_come=self.may_come(kid))
-        self._hits += 1
+        self.current.hits += 1
         return key
+
+    @property
+    def _keys(self) -> Mapping[str, VerificationKey]:
+        return self.current.keys
 
     def may_come(self, kid: str) -> bool:  # noqa: ARG002 - some rings know better
         """Whether a refresh now could bring this key."""
@@ -84,7 +87,7 @@ class ServedKeys:
     @property
     def ready(self) -> bool:
         """Whether there are keys, young enough to decide by."""
-        return self._monotonic() < self._usable_until
+        return self.current.usable
 
     @property
     def age_seconds(self) -> float | None:
@@ -103,25 +106,12 @@ class ServedKeys:
 
     def hits_and_misses(self) -> tuple[int, int]:
         """How many look-ups found their key in the current set, and how many did not."""
-        return self._hits, self._misses
+        return self.current.hits, self._misses
 
     def mark_used(self, kid: str) -> None:
         """A token was accepted by this key. Not :meth:`key`: whoever sends garbage can name any kid."""
         if kid in self._keys:
-            self._last_used[kid] = self._wall_clock()
-
-    def vouches(self, key: VerificationKey, now: float) -> bool:
-        """Whether this very key is in the current set; then it counts as used, at this Unix time.
-
-        :raises Unavailable: as :meth:`key`. Asked for each request, so all is done here.
-        """
-        if self._monotonic() >= self._usable_until:
-            raise self._unavailable()
-        if self._keys.get(key.kid) is not key:
-            return False
-        self._hits += 1
-        self._last_used[key.kid] = now
-        return True
+            self.current.last_used[kid] = self._wall_clock()
 
     def holds(self, key: VerificationKey) -> bool:
         """Whether this very key is in the current set, usable or too old. Does not count as used."""
@@ -130,11 +120,11 @@ class ServedKeys:
     def used_elsewhere(self, kid: str, at: float) -> None:
         """Another process, with the same keys, accepted a token by this key; ``at`` in Unix seconds."""
         if kid in self._keys:
-            self._last_used[kid] = max(at, self._last_used.get(kid, at))
+            self.current.last_used[kid] = max(at, self.current.last_used.get(kid, at))
 
     def last_used(self, kid: str) -> float | None:
         """When a token was last accepted by this key, in Unix seconds."""
-        return self._last_used.get(kid)
+        return self.current.last_used.get(kid)
 
     def state(self) -> KeyState:
         """For :class:`authz_service.keys.followed.FollowedRing`."""
@@ -147,19 +137,20 @@ class ServedKeys:
         """
         new = key_set.keys
         withdrawn = frozenset(kid for kid, key in self._keys.items() if not _same(key, new.get(kid)))
-        self._last_used = {kid: used for kid, used in self._last_used.items() if kid not in withdrawn}
+        current = self.current
+        current.last_used = {kid: used for kid, used in current.last_used.items() if kid not in withdrawn}
         # A key that is still the same stays the same object: tokens that it vouched for are known by it.
-        self._keys = {kid: key if kid in withdrawn else self._keys.get(kid, key) for kid, key in new.items()}
+        current.keys = {kid: key if kid in withdrawn else current.keys.get(kid, key) for kid, key in new.items()}
         self._document = document
         self._good_at = good_at
-        self._usable_until = good_at + self._max_stale_seconds
+        current.usable_until = good_at + self._max_stale_seconds
         return withdrawn
 
     def _forget_all(self) -> None:
         """As if there had never been a key."""
-        self._keys, self._last_used = {}, {}
+        self.current.keys, self.current.last_used = {}, {}
+        self.current.usable_until = float("-inf")
         self._document = self._good_at = None
-        self._usable_until = float("-inf")
 
 
 def _same(old: VerificationKey, new: VerificationKey | None) -> bool:

@@ -130,15 +130,17 @@ class TestVouching:
 
     def test_a_key_of_the_set_vouches_and_counts_as_used(self, served: ServedKeys, clock: Clock) -> None:
         served._serve(key_set(signing_key("a")), clock.now)
-        assert served.vouches(served.key("a"), NOW + 7)
+        key, (hits, misses) = served.key("a"), served.hits_and_misses()
+        assert served.current.vouches(key, NOW + 7)
         assert served.last_used("a") == NOW + 7
+        assert served.hits_and_misses() == (hits + 1, misses)
 
     def test_a_key_that_was_removed_or_replaced_does_not(self, served: ServedKeys, clock: Clock) -> None:
         served._serve(key_set(signing_key("a"), signing_key("b")), clock.now)
         removed, replaced = served.key("a"), served.key("b")
         served._serve(key_set(signing_key("other")._replace(kid="b")), clock.now)
-        assert not served.vouches(removed, NOW)
-        assert not served.vouches(replaced, NOW)
+        assert not served.current.vouches(removed, NOW)
+        assert not served.current.vouches(replaced, NOW)
         assert served.last_used("b") is None
 
     def test_none_does_beyond_the_greatest_age(self, served: ServedKeys, clock: Clock) -> None:
@@ -146,7 +148,7 @@ class TestVouching:
         key = served.key("a")
         clock.now += MAX_STALE
         with pytest.raises(Unavailable):
-            served.vouches(key, NOW)
+            served.current.vouches(key, NOW)
 
 
 class TestLastUse:
