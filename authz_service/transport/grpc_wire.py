@@ -1,7 +1,6 @@
 """gRPC over HTTP/2, as far as a unary call needs it (PROTOCOL-HTTP2.md of gRPC): messages, timeouts, statuses."""
 
 import re
-from collections.abc import Callable
 from enum import IntEnum
 from struct import Struct
 from typing import Final, NamedTuple
@@ -10,9 +9,7 @@ from authz_service.errors import AuthzServiceError
 
 MESSAGE_PREFIX: Final = Struct(">BL")
 """Length-Prefixed-Message: compressed flag, length."""
-MESSAGE_PREFIX_BYTES: Final = MESSAGE_PREFIX.size
-read_message_prefix: Final[Callable[[bytes, int], tuple[int, int]]] = MESSAGE_PREFIX.unpack_from
-"""At a position; see :data:`.http2_frames.read_frame_header`."""
+MESSAGE_PREFIX_BYTES: Final = 5
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 MAX_BODY_BYTES: Final = MESSAGE_PREFIX_BYTES + MAX_MESSAGE_BYTES
 
@@ -70,7 +67,7 @@ def read_message(body: bytes) -> bytes:
     """The one message of a unary call. :raises CallRefused: it is none, several, cut short or compressed."""
     if len(body) < MESSAGE_PREFIX_BYTES:
         raise CallRefused(NOT_ONE_MESSAGE)
-    compressed, length = read_message_prefix(body, 0)
+    compressed, length = MESSAGE_PREFIX.unpack_from(body)
     if compressed == 1:
         raise CallRefused(COMPRESSED)
     if compressed or length != len(body) - MESSAGE_PREFIX_BYTES:

@@ -18,7 +18,7 @@ from enum import Enum
 from typing import Final
 
 from authz_service.transport import http2_frames as frames
-from authz_service.transport.grpc_wire import DEADLINE_PASSED, MESSAGE_PREFIX_BYTES, read_message_prefix
+from authz_service.transport.grpc_wire import DEADLINE_PASSED, MESSAGE_PREFIX_BYTES, Refusal
 from authz_service.transport.http2_control import Control
 from authz_service.transport.http2_floods import FAULT_COST, Patience
 from authz_service.transport.http2_frames import (
@@ -32,7 +32,8 @@ from authz_service.transport.http2_frames import (
     ConnectionFault,
     ErrorCode,
     StreamFault,
-    read_frame_header,
+    read_24,
+    read_32,
 )
 from authz_service.transport.http2_receiver import (
     MAX_CONCURRENT_STREAMS,
@@ -76,16 +77,20 @@ class Connection:
         self._handshake_deadline = now + HANDSHAKE_SECONDS
         self.output = self._sender.out
         """What waits in :meth:`take_output`: frames, or whole answers, of at most some 16 KiB each."""
-        self.answer = self._sender.answer
-        """``answer(call, message)``, see :meth:`.Sender.answer`."""
-        self.refuse = self._sender.refuse
-        """``refuse(call, refusal)``, see :meth:`.Sender.refuse`."""
 
     @property
     def finished(self) -> bool:
         """Whether the last frame has been given out, or waits in :meth:`take_output`."""
         drained = self._receiver.last_accepted_id < frames.MAX_STREAM_ID and not self.calls
         return self._phase is Phase.CLOSED or drained
+
+    def answer(self, call: Call, message: bytes) -> None:
+        """See :meth:`.Sender.answer`."""
+        self._sender.answer(call, message)
+
+    def refuse(self, call: Call, refusal: Refusal) -> None:
+        """See :meth:`.Sender.refuse`."""
+        self._sender.refuse(call, refusal)
 
     def take_output(self) -> bytes:
         """All that is to be written now."""
@@ -119,8 +124,9 @@ class Connection:
         calls, receiver, sender, patience = self.calls, self._receiver, self._sender, self._patience
         known_heads = receiver.headers.heads
         while end - position >= FRAME_HEADER_BYTES:
-            length_high, length, frame_type, flags, stream_id = read_frame_header(data, position)
-            if length_high or length > MAX_FRAME_BYTES:
+            length, frame_type, flags = read_24(data, position), data[position + 3], data[position + 4]
+            stream_id = read_32(data, position + 5)
+            if length > MAX_FRAME_BYTES:
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame larger than allowed")  # section 4.2
             payload = position + FRAME_HEADER_BYTES
             if payload + length > end:
@@ -138,11 +144,10 @@ class Connection:
                     continue
             elif frame_type == DATA and flags == END_STREAM and length >= MESSAGE_PREFIX_BYTES:
                 call = calls.get(stream_id)
-                compressed, message_length = read_message_prefix(data, payload)
                 if (
                     call is not None and call.state is OPEN and not call.flow_bytes and call.head.refusal is None
                     and (call.head.content_length is None or call.head.content_length == length)
-                    and message_length == length - MESSAGE_PREFIX_BYTES and not compressed
+                    and not data[payload] and read_32(data, payload + 1) == length - MESSAGE_PREFIX_BYTES
                     and receiver.open_block is None
                 ):  # fmt: skip
                     receiver.count(length)

@@ -1,6 +1,5 @@
 """The sending half of a connection: answers out, within the windows that the peer grants (RFC 9113 section 6.9)."""
 
-from struct import Struct
 from typing import Final
 
 from authz_service.transport.grpc_wire import MESSAGE_PREFIX, MESSAGE_PREFIX_BYTES, Refusal
@@ -9,6 +8,7 @@ from authz_service.transport.http2_frames import (
     DEFAULT_WINDOW,
     END_HEADERS,
     END_STREAM,
+    FRAME_HEADER_BYTES,
     HEADERS,
     MAX_FRAME_BYTES,
     MAX_WINDOW,
@@ -25,9 +25,13 @@ MAX_WAITING_BYTES = 4 * 1024 * 1024
 """Of answers that the peer's windows hold back."""
 IGNORED_STREAMS: Final = 1_000
 
-# HEADERS, then the header of a DATA frame and the message's prefix; the message; HEADERS with the trailers.
-_BEFORE_MESSAGE: Final = Struct(f">BHBBL{len(ANSWER_BLOCK)}sBHBBLBL")
-_AFTER_MESSAGE: Final = Struct(f">BHBBL{len(TRAILERS_BLOCK)}s")
+# The usual answer less its stream, its message and their sizes: HEADERS, DATA that is one message, HEADERS again.
+_STREAM: Final = FRAME_HEADER_BYTES - 4
+_OPENS: Final = frame(HEADERS, END_HEADERS, 0, ANSWER_BLOCK)[:_STREAM]
+_DATA_OF: Final = ANSWER_BLOCK + b"\0"
+_ON_STREAM: Final = frame(DATA, 0, 0)[3:_STREAM]
+_UNCOMPRESSED: Final = b"\0"
+_ENDS: Final = frame(HEADERS, END_HEADERS | END_STREAM, 0, TRAILERS_BLOCK)[:_STREAM]
 
 
 class Sender:
@@ -60,18 +64,14 @@ class Sender:
             self._answer_in_pieces(call, message)
             return
         # The usual answer: three frames at once. _answer_in_pieces would give the same bytes.
-        stream_id = call.stream_id
         self._window -= size
-        before = _BEFORE_MESSAGE.pack(
-            0, len(ANSWER_BLOCK), HEADERS, END_HEADERS, stream_id, ANSWER_BLOCK,
-            0, size, DATA, 0, stream_id, 0, len(message),
-        )  # fmt: skip
-        after = _AFTER_MESSAGE.pack(
-            0, len(TRAILERS_BLOCK), HEADERS, END_HEADERS | END_STREAM, stream_id, TRAILERS_BLOCK
-        )  # fmt: skip
-        self.out.append(before + message + after)
+        stream = call.stream_id.to_bytes(4, "big")
+        self.out.append(b"".join((
+            _OPENS, stream, _DATA_OF, size.to_bytes(2, "big"), _ON_STREAM, stream,
+            _UNCOMPRESSED, len(message).to_bytes(4, "big"), message, _ENDS, stream, TRAILERS_BLOCK,
+        )))  # fmt: skip
         call.state = CLOSED
-        del self._calls[stream_id]
+        del self._calls[call.stream_id]
 
     def refuse(self, call: Call, refusal: Refusal) -> None:
         """Answer with a status only; nothing happens if the stream was reset meanwhile."""

@@ -3,8 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol, cast
 
 from authz_service.transport.backlog import Backlog, Lateness
@@ -50,11 +49,22 @@ class Check(Protocol):
 class Methods(NamedTuple):
     """What can be called, by path; a handler may raise :class:`CallRefused`."""
 
-    usual: Mapping[bytes, Handler]
-    late: Mapping[bytes, Handler]
+    usual: dict[bytes, Handler]
+    late: dict[bytes, Handler]
     """Where a call has waited too long to be answered properly."""
     checks: HandlerOfMany
     """For those of :data:`CHECK` that come at the same time."""
+
+
+def _next_few(incoming: Iterator[Call | None]) -> tuple[list[Call], bool]:
+    """The next that are to be answered, and whether they are the last."""
+    calls = []
+    for seen, call in enumerate(incoming, start=1):
+        if call is not None:
+            calls.append(call)
+        if seen == AT_ONCE:
+            return calls, False
+    return calls, True
 
 
 def _no_such_method(_message: bytes, _traceparent: bytes) -> bytes:
@@ -83,7 +93,7 @@ class Peer(asyncio.Protocol):
         self._tasks: set[asyncio.Task[None]] = set()
         self._incoming: Iterator[Call | None] | None = None
         """What was read and is not answered yet, because the peer does not read, or others have their turn."""
-        self._left: Sequence[Call] = ()
+        self._left: list[Call] = []
         """Calls of that for which the last turn had no time; they come first."""
         self._unread = b""
         """What arrived behind it, before the transport took notice."""
@@ -141,15 +151,15 @@ class Peer(asyncio.Protocol):
         """One turn. The other half of the hot loop, see :class:`Connection`."""
         late, output = self._backlog.late, self._connection.output
         self._incoming = incoming
-        started = timer()
+        started = now = timer()
         end = started + TURN_SECONDS
-        while self._incoming is not None and len(output) <= TURN_PIECES - AT_ONCE and timer() < end:
-            left = self._left
-            some: Sequence[Call | None] = left or list(islice(incoming, AT_ONCE))
-            calls = [call for call in some if call is not None and call.state is not CLOSED]  # closed: reset meanwhile
+        while self._incoming is not None and len(output) <= TURN_PIECES - AT_ONCE and now < end:
+            some, the_last = (self._left, False) if self._left else _next_few(incoming)
+            calls = [call for call in some if call.state is not CLOSED]  # closed: reset meanwhile
             self._left = self._answer_some(calls, end, late=late)
-            if len(some) < AT_ONCE and not left and not self._left and timer() < end:
-                self._incoming = None  # those were the last
+            now = timer()
+            if the_last and not self._left and now < end:
+                self._incoming = None
         # Where the turn ended with the last call, it gives way all the same: what waits unread waits as long.
         self._flush()
         self._lateness.took(timer() - started)
@@ -158,20 +168,20 @@ class Peer(asyncio.Protocol):
         elif self._paused:
             self._read_on()
 
-    def _answer_some(self, calls: Sequence[Call], end: float, *, late: bool) -> Sequence[Call]:
+    def _answer_some(self, calls: list[Call], end: float, *, late: bool) -> list[Call]:
         """:returns: those for which there was no time."""
         if len(calls) > 1 and not late and all(call.head.path == CHECK for call in calls):
             return self._answer_together(calls, end)
         return self._answer_alone(calls, self._methods.late if late else self._methods.usual, end)
 
-    def _answer_alone(self, calls: Sequence[Call], methods: Mapping[bytes, Handler], end: float) -> Sequence[Call]:
+    def _answer_alone(self, calls: list[Call], methods: dict[bytes, Handler], end: float) -> list[Call]:
         for number in range(len(calls)):
             if number and timer() >= end:
                 return calls[number:]
             self._answer(calls[number], methods)
-        return ()
+        return []
 
-    def _answer(self, call: Call, methods: Mapping[bytes, Handler]) -> None:
+    def _answer(self, call: Call, methods: dict[bytes, Handler]) -> None:
         head = call.head
         try:
             result = methods.get(head.path, _no_such_method)(call.message, head.traceparent)
@@ -180,7 +190,7 @@ class Peer(asyncio.Protocol):
         else:
             self._answer_with(call, result)
 
-    def _answer_together(self, calls: Sequence[Call], end: float) -> Sequence[Call]:
+    def _answer_together(self, calls: list[Call], end: float) -> list[Call]:
         try:
             results = self._methods.checks([(call.message, call.head.traceparent) for call in calls], end - timer())
         except Exception:  # as above
