@@ -68,16 +68,20 @@ class Authorizer:
         self._clock = clock
         self._encode = encode
         self.remembered: VerifiedTokens[Caller] = VerifiedTokens(limits.cache_entries, limits.cache_bytes)
-        self.policy = policy
         self._introduction = self._introduce(policy)
+        self._decide_by(policy)
 
     def use_policy(self, policy: Policy) -> None:
         """Decide by this policy from the next request on."""
         introduction = self._introduce(policy)
         if introduction.says != self._introduction.says:
             self.remembered.clear()  # who was introduced by the old one
-        self.policy = policy
         self._introduction = introduction
+        self._decide_by(policy)
+
+    def _decide_by(self, policy: Policy) -> None:
+        self.policy = policy
+        self._hosts, self._routes = policy.hosts, policy.routes  # at hand, for each request
 
     def authorize(self, request: HttpRequest, *, after_refresh: bool = False) -> Decision:
         """Allow or deny.
@@ -102,12 +106,13 @@ class Authorizer:
     def _decide(self, request: HttpRequest, findings: _Findings) -> Allow:
         method, path, host, headers, _ = request
         segments = split_target(path)
-        if not self.policy.hosts.permits(host):
+        routes = self._routes
+        if not self._hosts.permits(host):
             raise RequestRefused(Reason.HOST_NOT_ALLOWED, "This host is not served here.")
-        if is_preflight(method, headers) and (preflight := self.policy.routes.match_preflight(segments)):
+        if is_preflight(method, headers) and (preflight := routes.match_preflight(segments)):
             findings.match = preflight
             return self._allow(Reason.CORS_PREFLIGHT, headers, findings)
-        if (match := self.policy.routes.match(method, segments)) is not None:
+        if (match := routes.match(method, segments)) is not None:
             findings.match = match
             if match.public:
                 return self._allow(Reason.PUBLIC, headers, findings)
@@ -149,7 +154,7 @@ class Authorizer:
         """Every allow sets the contract header and removes each identity header that it does not set."""
         identity = identity or self._introduction.nobody
         spoofed = identity_headers_in(headers)
-        remove = identity.unspoken if not spoofed and not shadow else self._unspoken(identity, spoofed, shadow)
+        remove = identity.unspoken.names if not spoofed and not shadow else self._unspoken(identity, spoofed, shadow)
         match, caller = findings.match, findings.caller
         verdict = match.allows if match else None
         if verdict is None or verdict.reason is not reason:
@@ -162,8 +167,8 @@ class Authorizer:
         ))  # fmt: skip
 
     def _unspoken(self, identity: Identity, spoofed: list[str], shadow: Headers) -> tuple[str, ...]:
-        spoken = self._introduction.reserved.difference(identity.unspoken).union(name for name, _ in shadow)
-        return tuple(sorted({*identity.unspoken, *spoofed} - spoken))
+        spoken = self._introduction.reserved.difference(identity.unspoken.names).union(name for name, _ in shadow)
+        return tuple(sorted({*identity.unspoken.names, *spoofed} - spoken))
 
     def _would_deny(self, refused: Refused, request: HttpRequest, findings: _Findings) -> Allow:
         """Shadow: let through what would be denied, say so, and inject a valid identity all the same."""

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from authz_service.errors import Refused
+from authz_service.kept import Unspoken
 from authz_service.model import Claims, Headers, Identity
 from authz_service.policy.loader import Policy
 from authz_service.response.identity_headers import CONTRACT_HEADER, IdentityHeaders
@@ -74,7 +75,7 @@ class Introduction:
         )  # fmt: skip
         self._always_removed = () if forward_authorization else ("authorization",)
         self._sets = _Shared()
-        self._unspoken_by: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._unspoken_by: dict[tuple[str, ...], Unspoken] = {}
         self.says = (policy.identity_headers, policy.issuers, self._compared)
         """Callers who were made by another introduction that says the same are as good."""
         self.reserved = self._identity_headers | {CONTRACT_HEADER[0]}
@@ -95,11 +96,12 @@ class Introduction:
             return refused
         return Identity(self._unspoken(tuple(map(_name, headers))), encoded, metadata)
 
-    def _unspoken(self, spoken: tuple[str, ...]) -> tuple[str, ...]:
+    def _unspoken(self, spoken: tuple[str, ...]) -> Unspoken:
         """One object for all who speak the same names: there are few combinations, each is worked out once."""
         unspoken = self._unspoken_by.get(spoken)
         if unspoken is None:
-            unspoken = tuple(sorted({*self._identity_headers, *self._always_removed}.difference(spoken)))
+            names = {*self._identity_headers, *self._always_removed}.difference(spoken)
+            unspoken = Unspoken(tuple(sorted(names)))
             if len(self._unspoken_by) < MAX_UNSPOKEN:
                 self._unspoken_by[spoken] = unspoken
         return unspoken

@@ -45,14 +45,28 @@ class Claims:
         """What the verifier read, lists in the token's order; of a remembered caller, what rules compare. Read-only."""
 
 
+class Unspoken:
+    """Names of headers that a caller could have and has not: one object for all callers who lack the same."""
+
+    __slots__ = ("encoded", "names")
+
+    def __init__(self, names: tuple[str, ...] = ()) -> None:
+        self.encoded = b""
+        """With what every allow sets, as the transport likes it: kept here once that has been asked for."""
+        self.names: Final = names
+        """Sorted."""
+
+
+NOTHING_UNSPOKEN: Final = Unspoken()
+
+
 class Identity:
     """What one caller is announced as, encoded once for all the answers that carry it, as the transport likes it."""
 
     __slots__ = ("headers", "metadata", "unspoken")
 
-    def __init__(self, unspoken: tuple[str, ...] = (), headers: bytes = b"", metadata: bytes = b"") -> None:
+    def __init__(self, unspoken: Unspoken = NOTHING_UNSPOKEN, headers: bytes = b"", metadata: bytes = b"") -> None:
         self.unspoken: Final = unspoken
-        """Names of headers that it could have and has not; sorted."""
         self.headers: Final = headers
         """Set on the request."""
         self.metadata: Final = metadata

@@ -71,7 +71,7 @@ def test_of_the_payload_only_text_is_kept_that_rules_compare() -> None:
 def unspoken(by: Introduction) -> list[tuple[str, ...]]:
     """What callers do not say of themselves, who have the claims ``a``, ``b``, both, and none."""
     claims: list[dict[str, Any]] = [{"a": "1"}, {"b": "1"}, {"a": "1", "b": "1"}, {}]
-    return [caller(by, **each).identity().unspoken for each in claims]
+    return [caller(by, **each).identity().unspoken.names for each in claims]
 
 
 def test_only_so_many_combinations_of_headers_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,10 @@ from authz_service._pb.external_auth_pb2 import CheckRequest, CheckResponse, Den
 from authz_service._pb.messages_pb2 import HeaderValue, HeaderValueOption, Status
 from authz_service.alphabet import HTTP_TOKEN, Alphabet
 from authz_service.errors import InternalError, Reason, RequestRefused
+from authz_service.kept import Unspoken
 from authz_service.model import Allow, Decision, Deny, Headers, HttpRequest, Verdict
 from authz_service.response.challenge import deny
+from authz_service.response.identity_headers import EVERY_ALLOW
 from authz_service.transport.check_fields import Fields, Unusual, read_fields
 from authz_service.transport.protobuf_wire import LENGTHS, delimited, tag
 
@@ -136,9 +138,12 @@ def _defect(decision: Decision) -> Deny:
 def _write_allow(allow: Allow) -> bytes:
     """Put together from parts that were encoded before: the fields of a message may follow each other in any order."""
     verdict, set_headers, remove_headers, spoofed, _, _, identity = allow
-    headers = identity.headers
-    encode_changes = _encode_changes if spoofed else _known_changes
-    changes = encode_changes(set_headers, remove_headers)
+    headers, unspoken = identity.headers, identity.unspoken
+    if set_headers is EVERY_ALLOW and remove_headers is unspoken.names:
+        changes = unspoken.encoded or _encode_unspoken(unspoken)
+    else:
+        encode_changes = _encode_changes if spoofed else _known_changes
+        changes = encode_changes(set_headers, remove_headers)
     what = verdict.encoded or _encode_verdict(verdict)
     who = identity.metadata or _encode_who(allow.subject, allow.kid)
     return b"".join((
@@ -172,6 +177,11 @@ def _encode_changes(set_headers: Headers, names: tuple[str, ...]) -> bytes:
 
 _known_changes: Final = lru_cache(KNOWN)(_encode_changes)
 """Where no client's words are among the names: of theirs a thousand would be tens of megabytes, kept for good."""
+
+
+def _encode_unspoken(unspoken: Unspoken) -> bytes:
+    unspoken.encoded = _encode_changes(EVERY_ALLOW, unspoken.names)
+    return unspoken.encoded
 
 
 def _encode_verdict(verdict: Verdict) -> bytes:

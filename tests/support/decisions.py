@@ -1,10 +1,12 @@
 """Decisions as values that can be compared."""
 
+from authz_service.kept import Unspoken
 from authz_service.model import Claims, Decision, Identity
 
 FIELDS: dict[type, tuple[str, ...]] = {
     Claims: ("issuer", "subject", "expires_at", "permissions", "roles", "payload"),
     Identity: ("unspoken", "headers", "metadata"),
+    Unspoken: ("names",),
 }
 
 
@@ -14,4 +16,4 @@ def as_values(decision: Decision) -> tuple[object, ...]:
 
 
 def _values(value: object) -> object:
-    return tuple(getattr(value, name) for name in FIELDS[type(value)]) if type(value) in FIELDS else value
+    return tuple(_values(getattr(value, name)) for name in FIELDS[type(value)]) if type(value) in FIELDS else value

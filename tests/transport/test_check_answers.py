@@ -216,7 +216,7 @@ def test_every_decision_has_an_answer_that_opens_no_door(decision: Decision) -> 
 
 def test_an_encoded_identity_is_part_of_the_answer() -> None:
     headers, metadata = encode_identity((("x-auth-sub", "u-1"), ("x-auth-roles", "")), "u-1", "k-1")
-    read = answer(allow(set_headers=(("x-auth-contract", "1"),), identity=Identity((), headers, metadata)))
+    read = answer(allow(set_headers=(("x-auth-contract", "1"),), identity=Identity(headers=headers, metadata=metadata)))
     assert read.headers == [("x-auth-sub", "u-1"), ("x-auth-roles", ""), ("x-auth-contract", "1")]
     assert (read.metadata["sub"], read.metadata["kid"]) == ("u-1", "k-1")
 
