@@ -40,17 +40,20 @@ def split_target(target: str) -> tuple[str, ...]:
     :raises RequestRefused: ``path_ambiguous`` for all that is not plain.
     """
     path = target.partition("?")[0]
-    if path[:1] != "/" or "//" in path or "#" in target or len(path) > MAX_PATH_BYTES:
+    if path[:1] != "/" or "#" in target or len(path) > MAX_PATH_BYTES or not _PATH.spells(path):
         raise _ambiguous()
-    if not _PATH.spells(path):
+    segments = path[1:].split("/")
+    follow = len(segments)
+    if follow > MAX_SEGMENTS:
         raise _ambiguous()
-    segments = tuple(path[1:].split("/"))
-    if len(segments) > MAX_SEGMENTS or ("/." in path and ("." in segments or ".." in segments)):
-        raise _ambiguous()
+    for segment in segments:
+        follow -= 1
+        if segment in ("", ".", "..") and (segment or follow):  # an empty one may be the last: /a/b/
+            raise _ambiguous()
     if "%" in path:
         for segment in segments:
             decode_segment(segment)
-    return segments
+    return tuple(segments)
 
 
 def decode_segment(segment: str) -> str:

@@ -139,7 +139,8 @@ class CheckService:
     def _tell_all(self, request: HttpRequest | Deny, decision: Decision, traceparent: bytes, seconds: float) -> None:
         """:param request: what was made of it; a denial: it could not be read."""
         self._metrics.decided(decision, seconds)
-        witnesses = self._witnesses if decision.verdict.reason in PERMITTED else self._witnesses_of_denials
+        verdict = decision[0]  # by its name it would take a look-up
+        witnesses = self._witnesses if verdict.reason in PERMITTED else self._witnesses_of_denials
         if witnesses and not isinstance(request, Deny):
             self._tell(witnesses, request, decision)
         if traceparent and self._trace is not None:

@@ -1,10 +1,12 @@
 """What people are told about figures is what the metrics say, whether one process counted or several."""
 
+import pytest
+
 from authz_service.errors import Reason
 from authz_service.model import Allow, Decision, Deny, Mode
 from authz_service.observability.figures import MAX_RULES, Figures
 from authz_service.observability.merged import MergedPages
-from authz_service.observability.metrics import Metrics
+from authz_service.observability.metrics import BOUNDS_SECONDS, Metrics
 from authz_service.policy.loader import Policy, parse_policy
 
 RULES = "version: 1\nrules:\n"
@@ -73,6 +75,12 @@ def test_latency_is_a_histogram_without_running_sums() -> None:
     assert buckets[2] == [25e-6, 2]
     assert sum(count for _, count in buckets) == 2
     assert figures(counted(allow(), seconds=5.0)).latency()["buckets"][-1] == [None, 1]
+
+
+@pytest.mark.parametrize("number", range(len(BOUNDS_SECONDS)))
+def test_a_duration_that_is_a_bound_is_within_it(number: int) -> None:
+    buckets = figures(counted(allow(), seconds=BOUNDS_SECONDS[number])).latency()["buckets"]
+    assert buckets[number] == [BOUNDS_SECONDS[number], 1]
 
 
 def test_a_cache_that_is_not_there_is_not_shown() -> None:
