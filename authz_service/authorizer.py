@@ -118,7 +118,7 @@ class Authorizer:
                 return self._allow(Reason.PUBLIC, headers, findings)
             findings.caller = caller = self._caller(headers)
             if match.requirement is not None:
-                match.requirement.check(caller.claims, match.params(segments))
+                match.requirement.check(caller, match.params(segments))
                 return self._allow(_ALLOWED, headers, findings, caller.identity())
         raise AccessRefused(Reason.NO_MATCHING_RULE, "No rule permits this request.")
 
@@ -130,7 +130,7 @@ class Authorizer:
         remembered_by = digest(credentials[0]) if len(credentials) == 1 else b""
         caller = self.remembered.get(remembered_by) if remembered_by else None
         if caller is not None:
-            if self._verifier.vouches(caller.claims, caller.key, now):
+            if self._verifier.vouches(caller, caller.key, now):
                 return caller
             self.remembered.forget(remembered_by)
         token = single_token(credentials, self._limits.max_token_bytes)
@@ -145,7 +145,7 @@ class Authorizer:
         rule = match.rule
         if rule.enforce_percent is None:
             return rule.mode
-        return effective_mode(rule.mode, rule.enforce_percent, caller.claims.subject if caller else "")
+        return effective_mode(rule.mode, rule.enforce_percent, caller.subject if caller else "")
 
     def _allow(
         self, reason: Reason, headers: Headers, findings: _Findings, identity: Identity | None = None,
@@ -159,11 +159,9 @@ class Authorizer:
         verdict = match.allows if match else None
         if verdict is None or verdict.reason is not reason:
             verdict = verdict_of("allow", reason, match.rule.name if match else "", self._mode(findings))
-        claims, kid = None, ""
-        if caller is not None:
-            claims, kid = caller.claims, caller.key.kid
+        kid = caller.key.kid if caller is not None else ""
         return new_tuple(Allow, (
-            verdict, EVERY_ALLOW + shadow if shadow else EVERY_ALLOW, remove, len(spoofed), claims, kid, identity,
+            verdict, EVERY_ALLOW + shadow if shadow else EVERY_ALLOW, remove, len(spoofed), caller, kid, identity,
         ))  # fmt: skip
 
     def _unspoken(self, identity: Identity, spoofed: list[str], shadow: Headers) -> tuple[str, ...]:
@@ -179,7 +177,7 @@ class Authorizer:
         match, caller = findings.match, findings.caller
         return deny(
             refused, rule=match.rule.name if match else "", mode=Mode.ENFORCE, request_id=request.request_id,
-            claims=caller.claims if caller else None, kid=caller.key.kid if caller else "",
+            claims=caller, kid=caller.key.kid if caller else "",
         )  # fmt: skip
 
     def _introduce(self, policy: Policy) -> Introduction:

@@ -161,9 +161,8 @@ class DecisionServer:
             self._ways.deciding.authorizer.remembered.tidy(self._stale)
 
     def _stale(self, caller: Caller) -> bool:
-        claims = caller.claims
-        expired = time.time() >= claims.expires_at + self._config.leeway_seconds
-        return expired or not self._keys.holds(claims.issuer, caller.key)
+        expired = time.time() >= caller.expires_at + self._config.leeway_seconds
+        return expired or not self._keys.holds(caller.issuer, caller.key)
 
 
 def _settle() -> None:

@@ -47,13 +47,13 @@ def test_permissions_weigh_as_much_as_they_take_and_once_for_all_who_have_the_sa
     nobody, first, second = caller(by), caller(by, many(1)), caller(by, many(1))
     at_least = sum(map(len, many(1))) + 500 * 50
     assert first.size > nobody.size + at_least
-    assert second.claims.permissions is first.claims.permissions
+    assert second.permissions is first.permissions
     assert second.size < nobody.size + 100
 
 
 def test_permissions_do_not_outlive_their_callers_for_ever() -> None:
     by = introduction()
-    first = weakref.ref(caller(by, many(0)).claims.permissions)
+    first = weakref.ref(caller(by, many(0)).permissions)
     brought, number = 0, 1
     while brought <= MAX_SHARED_BYTES:
         brought += caller(by, many(number)).brought
@@ -64,8 +64,8 @@ def test_permissions_do_not_outlive_their_callers_for_ever() -> None:
 
 def test_of_the_payload_only_text_is_kept_that_rules_compare() -> None:
     by = introduction()
-    assert caller(by, org_id="org-1", other="x").claims.payload == {"org_id": "org-1"}
-    assert caller(by, org_id=[["org-1"] * 1000]).claims.payload == {"org_id": None}
+    assert caller(by, org_id="org-1", other="x").payload == {"org_id": "org-1"}
+    assert caller(by, org_id=[["org-1"] * 1000]).payload == {"org_id": None}
 
 
 def unspoken(by: Introduction) -> list[tuple[str, ...]]:

@@ -16,4 +16,7 @@ def as_values(decision: Decision) -> tuple[object, ...]:
 
 
 def _values(value: object) -> object:
-    return tuple(_values(getattr(value, name)) for name in FIELDS[type(value)]) if type(value) in FIELDS else value
+    for kind, names in FIELDS.items():
+        if isinstance(value, kind):  # a caller is as good as the claims
+            return tuple(_values(getattr(value, name)) for name in names)
+    return value
