@@ -1,4 +1,7 @@
-"""What each request asks of the keys: whether the one that vouched for its token still does."""
+"""What each request asks of the keys: whether the one that vouched for its token still does.
+
+Apart from :mod:`.served` and :mod:`.rings`, because it is compiled: what inherits from the one, and the other, waits.
+"""
 
 from collections.abc import Callable, Mapping
 
@@ -34,7 +37,7 @@ class CurrentKeys:
 
         :raises Unavailable: there is no key set, or none that is young enough.
         """
-        if self._monotonic() >= self.usable_until:
+        if not self.usable:
             raise self._unavailable()
         if self.keys.get(key.kid) is not key:
             return False

@@ -84,17 +84,13 @@ def _read_http(message: bytes, at: int, end: int) -> Fields:
             start, at = _content(message, at + 1, end)
             headers.append(_read_header(message, start, at))
         elif tag == METHOD:
-            start, at = _content(message, at + 1, end)
-            method = message[start:at].decode()
+            method, at = _text(message, at + 1, end)
         elif tag == PATH:
-            start, at = _content(message, at + 1, end)
-            path = message[start:at].decode()
+            path, at = _text(message, at + 1, end)
         elif tag == HOST:
-            start, at = _content(message, at + 1, end)
-            host = message[start:at].decode()
+            host, at = _text(message, at + 1, end)
         elif tag == ID:
-            start, at = _content(message, at + 1, end)
-            own_id = message[start:at].decode()
+            own_id, at = _text(message, at + 1, end)
         elif tag == HEADER_MAP:
             raise Unusual
         else:
@@ -106,11 +102,17 @@ def _read_http(message: bytes, at: int, end: int) -> Fields:
 
 def _read_header(message: bytes, at: int, end: int) -> tuple[str, str]:
     """An entry of a map: a name and a value, in this order."""
-    name, name_end = _content(message, at + 1, end)
-    value, value_end = _content(message, name_end + 1, end)
+    name, name_end = _text(message, at + 1, end)
+    value, value_end = _text(message, name_end + 1, end)
     if message[at] != NAME or message[name_end] != VALUE or value_end != end:
         raise Unusual
-    return message[name:name_end].decode(), message[value:value_end].decode()
+    return name, value
+
+
+def _text(message: bytes, at: int, end: int) -> tuple[str, int]:
+    """Of a field that is text, whose length stands here: the text, and where it ends."""
+    start, stop = _content(message, at, end)
+    return message[start:stop].decode(), stop
 
 
 def _content(message: bytes, at: int, end: int) -> tuple[int, int]:
