@@ -9,6 +9,7 @@ from tests.support.http2 import (
     ACK,
     CALL_HEADERS,
     HELLO,
+    UINT32,
     Client,
     data,
     message,
@@ -32,6 +33,20 @@ def test_call_is_answered_with_message_and_status() -> None:
     assert answer.headers == {b":status": b"200", b"content-type": b"application/grpc"}
     assert answer.body == message(b"HELLO")
     assert answer.trailers == {b"grpc-status": b"0"}
+
+
+@pytest.mark.parametrize("stream_id", [0x101, 0x1_0001, 0x100_0001, h2.MAX_STREAM_ID])
+def test_call_is_answered_on_its_stream_whatever_its_number(stream_id: int) -> None:
+    client = Client()
+    assert client.answer_in(client.send(client.call(stream_id)), stream_id).body == message(b"HELLO")
+
+
+@pytest.mark.parametrize("octet", range(4))
+def test_no_octet_of_the_length_of_a_message_is_passed_over(octet: int) -> None:
+    client = Client()
+    length = UINT32.pack(len(b"hello") | 1 << 8 * octet + 4)
+    answer = client.answer_in(client.send(client.headers(1), data(1, b"\0" + length + b"hello")), 1)
+    assert (answer.body, client.answered) == (b"", 0)
 
 
 def test_many_calls_of_one_read_are_answered_in_one_output() -> None:
