@@ -12,7 +12,7 @@ from authz_service.errors import (
     TokenRefused,
     UnknownKeyId,
 )
-from authz_service.model import Allow, Claims, Decision, Deny, Headers, HttpRequest, Identity, Mode, verdict_of
+from authz_service.model import Allow, Claims, Decision, Deny, Headers, HttpRequest, Identity, Mode, Verdict, verdict_of
 from authz_service.policy.loader import Policy
 from authz_service.policy.path import split_target
 from authz_service.policy.rollout import effective_mode
@@ -114,11 +114,12 @@ class Authorizer:
             return self._allow(Reason.CORS_PREFLIGHT, headers, findings)
         if (match := routes.match(method, segments)) is not None:
             findings.match = match
-            if match.public:
+            terms = match.terms
+            if terms.public:
                 return self._allow(Reason.PUBLIC, headers, findings)
             findings.caller = caller = self._caller(headers)
-            if match.requirement is not None:
-                match.requirement.check(caller, match.params(segments))
+            if terms.requirement is not None:
+                terms.requirement.check(caller, match.params(segments))
                 return self._allow(_ALLOWED, headers, findings, caller.identity())
         raise AccessRefused(Reason.NO_MATCHING_RULE, "No rule permits this request.")
 
@@ -156,8 +157,10 @@ class Authorizer:
         spoofed = identity_headers_in(headers)
         remove = identity.unspoken.names if not spoofed and not shadow else self._unspoken(identity, spoofed, shadow)
         match, caller = findings.match, findings.caller
-        verdict = match.allows if match else None
-        if verdict is None or verdict.reason is not reason:
+        verdict: Verdict
+        if match is not None and match.terms.same_for_all and match.outcome.reason is reason:
+            verdict = match
+        else:
             verdict = verdict_of("allow", reason, match.rule.name if match else "", self._mode(findings))
         kid = caller.key.kid if caller is not None else ""
         return new_tuple(Allow, (

@@ -9,7 +9,9 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from authz_service.errors import Reason
+from authz_service.errors import PERMITTED, Reason
+
+Answer = Literal["allow", "deny"]
 
 
 class Mode(StrEnum):
@@ -73,30 +75,55 @@ class Identity:
         """``sub`` and ``kid``, for the access log."""
 
 
-class Verdict:
-    """What a decision comes to, in the words of metrics, logs and Envoy's access log. Made by :func:`verdict_of`."""
+class Outcome:
+    """How a request ended, whatever the rule: one object for all that ended so. Made by :func:`outcome_of`."""
 
-    __slots__ = ("answer", "encoded", "mode", "number", "reason", "rule")
+    __slots__ = ("answer", "encoded", "mode", "permitted", "reason")
 
-    def __init__(self, answer: Literal["allow", "deny"], reason: Reason, rule: str, mode: Mode) -> None:
-        self.reason: Final = reason
+    def __init__(self, answer: Answer, reason: Reason, mode: Mode) -> None:
         self.encoded = b""
         """As the transport likes it: kept here once that has been asked for, for it is the same each time."""
-        self.number: Final = len(VERDICTS)
-        """Its place in :data:`VERDICTS`."""
+        self.permitted: Final = reason in PERMITTED
+        """Whether it passes even in a rule that is enforced."""
+        self.reason: Final = reason
         self.answer: Final = answer
         """To Envoy; in shadow mode "allow" whatever the reason."""
-        self.rule: Final = rule
-        """Its name; empty: the request came to none."""
         self.mode: Final = mode
-        VERDICTS.append(self)
 
 
-VERDICTS: Final[list[Verdict]] = []
-"""All that there are."""
-verdict_of = lru_cache(maxsize=None)(Verdict)
-"""``verdict_of(answer, reason, rule, mode)``: one object for the same words, which is counted and found as itself.
+outcome_of = lru_cache(maxsize=None)(Outcome)
+"""``outcome_of(answer, reason, mode)``: there are a few dozen."""
+
+
+class Verdict:
+    """What a decision comes to, in the words of metrics, logs and Envoy's access log.
+
+    :func:`verdict_of` makes them, and :class:`.Match` is one; those that say the same have the same number.
+    """
+
+    __slots__ = ("encoded", "number", "outcome", "rule_name")
+
+    def __init__(self, outcome: Outcome, rule_name: str) -> None:
+        self.outcome: Final = outcome
+        self.number: Final = NUMBERS.setdefault((outcome, rule_name), len(NUMBERS))
+        """Its place in :data:`NUMBERS`."""
+        self.encoded = b""
+        """Its rule, as of :class:`Outcome`."""
+        self.rule_name: Final = rule_name
+        """Empty: the request came to none."""
+
+
+NUMBERS: Final[dict[tuple[Outcome, str], int]] = {}
+"""Outcome and rule of all verdicts that there ever were, each with its number, from 0.
 
 All are kept, as the metrics with these words are. No client can add to them: they are a few for each name that a rule
 ever had.
 """
+
+
+def _verdict(answer: Answer, reason: Reason, rule_name: str, mode: Mode) -> Verdict:
+    return Verdict(outcome_of(answer, reason, mode), rule_name)
+
+
+verdict_of = lru_cache(maxsize=None)(_verdict)
+"""``verdict_of(answer, reason, rule_name, mode)``: one object for the same words."""

@@ -44,15 +44,15 @@ class _Decided:
 
     @property
     def reason(self) -> Reason:
-        return self.verdict.reason
+        return self.verdict.outcome.reason
 
     @property
     def rule(self) -> str:
-        return self.verdict.rule
+        return self.verdict.rule_name
 
     @property
     def mode(self) -> Mode:
-        return self.verdict.mode
+        return self.verdict.outcome.mode
 
     @property
     def subject(self) -> str:

@@ -18,7 +18,7 @@ def test_the_same_words_are_one_verdict() -> None:
     words = Reason.PERMISSION_DENIED, "a-rule", Mode.SHADOW
     allow = Allow(*words)
     assert allow.verdict is Allow(*words, kid="another").verdict
-    assert (allow.verdict.answer, allow.reason, allow.rule, allow.mode) == ("allow", *words)
+    assert (allow.verdict.outcome.answer, allow.reason, allow.rule, allow.mode) == ("allow", *words)
     others: list[Decision] = [
         Deny(*words, 403, (), "{}"), Allow(Reason.ROLE_DENIED, "a-rule", Mode.SHADOW),
         Allow(Reason.PERMISSION_DENIED, "b-rule", Mode.SHADOW), Allow(Reason.PERMISSION_DENIED, "a-rule", Mode.ENFORCE),

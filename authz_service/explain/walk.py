@@ -138,7 +138,7 @@ class _Walk:
             self._refused(Reason.NO_MATCHING_RULE, "No rule permits this request.")
             return None
         bound = [f"{{{name}}} is {printable(value)}" for name, value in match.params(segments).items()]
-        self._passed("rule", f"{match.rule.name} decides, the first that matches", *looks[: match.number + 1], *bound)
+        self._passed("rule", f"{match.rule.name} decides, the first that matches", *looks[: match.place + 1], *bound)
         return match
 
     def _public(self, rule: Rule) -> bool:

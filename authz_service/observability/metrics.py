@@ -16,9 +16,9 @@ from prometheus_client.registry import Collector
 
 from authz_service.authorizer import Verifier
 from authz_service.errors import AlgorithmNotAllowed, Reason, TokenRefused
-from authz_service.kept import VERDICTS
+from authz_service.kept import NUMBERS, Outcome
 from authz_service.keys.jwk import KeySet
-from authz_service.model import Allow, Decision, Verdict
+from authz_service.model import Allow, Decision
 from authz_service.token.verifier import VerifiedToken
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -124,12 +124,13 @@ class Metrics:
         verdict, counts = decision[0], self._decisions  # by its name it would take a look-up
         number = verdict.number
         if number >= len(counts):
-            counts.extend(repeat(0, len(VERDICTS) - len(counts)))
+            counts.extend(repeat(0, len(NUMBERS) - len(counts)))
         counts[number] += 1
         self.check_seconds.observe(seconds)
 
-    def _counted(self) -> Iterator[tuple[Verdict, int]]:
-        return ((verdict, count) for verdict, count in zip(VERDICTS, self._decisions, strict=False) if count)
+    def _counted(self) -> Iterator[tuple[Outcome, str, int]]:
+        """Outcome, rule and how often."""
+        return ((*words, count) for words, count in zip(NUMBERS, self._decisions, strict=False) if count)
 
     def policy_reloaded(self, good: bool) -> None:  # noqa: FBT001 - a callback with one argument
         """A changed policy file was taken into use, or refused."""
@@ -151,9 +152,9 @@ class Metrics:
     def refused_tokens(self) -> Counter[Reason]:
         """How many tokens did not validate so far, whether or not that was enforced."""
         refused: Counter[Reason] = Counter()
-        for verdict, count in self._counted():
-            if verdict.reason in INVALID_TOKEN_REASONS:
-                refused[verdict.reason] += count
+        for outcome, _rule, count in self._counted():
+            if outcome.reason in INVALID_TOKEN_REASONS:
+                refused[outcome.reason] += count
         return refused
 
     def watch_keys(self, keys: KeyFigures) -> None:
@@ -199,8 +200,8 @@ class Metrics:
     def _decision_family(self) -> Metric:
         labels = ["decision", "reason", "rule", "mode"]
         family = CounterMetricFamily("authz_decisions", "Answers to Envoy.", labels=labels)
-        for verdict, count in self._counted():
-            family.add_metric([verdict.answer, verdict.reason, verdict.rule, verdict.mode], count)
+        for outcome, rule, count in self._counted():
+            family.add_metric([outcome.answer, outcome.reason, rule, outcome.mode], count)
         return family
 
     def _plan_families(self) -> Iterator[Metric]:
@@ -208,14 +209,14 @@ class Metrics:
         validations = {"success": 0, "failure": 0}
         checks = {"granted": 0, "denied": 0}
         denied: Counter[str] = Counter()
-        for verdict, count in self._counted():
-            reason = verdict.reason
+        for outcome, rule, count in self._counted():
+            reason = outcome.reason
             if reason in INVALID_TOKEN_REASONS:
                 validations["failure"] += count
             elif reason in REQUIREMENT_REASONS:
                 validations["success"] += count
                 checks["denied"] += count
-                denied[verdict.rule] += count
+                denied[rule] += count
             elif reason in VALID_TOKEN_REASONS:
                 validations["success"] += count
                 checks["granted"] += count

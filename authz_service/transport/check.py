@@ -16,7 +16,7 @@ from authz_service._pb.external_auth_pb2 import CheckRequest, CheckResponse, Den
 from authz_service._pb.messages_pb2 import HeaderValue, HeaderValueOption, Status
 from authz_service.alphabet import HTTP_TOKEN, Alphabet
 from authz_service.errors import InternalError, Reason, RequestRefused
-from authz_service.kept import Unspoken
+from authz_service.kept import Outcome, Unspoken
 from authz_service.model import Allow, Decision, Deny, Headers, HttpRequest, Verdict
 from authz_service.response.challenge import deny
 from authz_service.response.identity_headers import EVERY_ALLOW
@@ -144,11 +144,11 @@ def _write_allow(allow: Allow) -> bytes:
     else:
         encode_changes = _encode_changes if spoofed else _known_changes
         changes = encode_changes(set_headers, remove_headers)
-    what = verdict.encoded or _encode_verdict(verdict)
+    how, which = _encoded(verdict)
     who = identity.metadata or _encode_who(allow.subject, allow.kid)
     return b"".join((
         OK_STATUS, OK_RESPONSE, LENGTHS[len(headers) + len(changes)], headers, changes,
-        DYNAMIC_METADATA, LENGTHS[len(what) + len(who)], what, who,
+        DYNAMIC_METADATA, LENGTHS[len(how) + len(which) + len(who)], how, which, who,
     ))  # fmt: skip
 
 
@@ -184,9 +184,19 @@ def _encode_unspoken(unspoken: Unspoken) -> bytes:
     return unspoken.encoded
 
 
-def _encode_verdict(verdict: Verdict) -> bytes:
-    words = (REASON, verdict.reason), (RULE, verdict.rule), (MODE, verdict.mode)
-    verdict.encoded = b"".join(_encode_metadata(name, text) for name, text in words)
+def _encoded(verdict: Verdict) -> tuple[bytes, bytes]:
+    """Its outcome and its rule."""
+    outcome = verdict.outcome
+    return outcome.encoded or _encode_outcome(outcome), verdict.encoded or _encode_rule(verdict)
+
+
+def _encode_outcome(outcome: Outcome) -> bytes:
+    outcome.encoded = _encode_metadata(REASON, outcome.reason) + _encode_metadata(MODE, outcome.mode)
+    return outcome.encoded
+
+
+def _encode_rule(verdict: Verdict) -> bytes:
+    verdict.encoded = _encode_metadata(RULE, verdict.rule_name)
     return verdict.encoded
 
 
@@ -208,12 +218,13 @@ def _encode_metadata(name: bytes, text: str) -> bytes:
 def _write_deny(denial: Deny) -> bytes:
     """Put together like an allow: of a denial, too, little but the body is new each time."""
     verdict, status, headers, text, _, kid = denial
-    what, who = verdict.encoded or _encode_verdict(verdict), _encode_who(denial.subject, kid)
+    how, which = _encoded(verdict)
+    who = _encode_who(denial.subject, kid)
     body = text.encode("utf-8", "backslashreplace")  # less lone surrogates
     refusal = _encode_refusal(status, headers) + BODY + LENGTHS[len(body)]
     return b"".join((
         _encode_status(status), LENGTHS[len(refusal) + len(body)], refusal, body,
-        DYNAMIC_METADATA, LENGTHS[len(what) + len(who)], what, who,
+        DYNAMIC_METADATA, LENGTHS[len(how) + len(which) + len(who)], how, which, who,
     ))  # fmt: skip
 
 

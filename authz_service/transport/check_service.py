@@ -4,7 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, Protocol
 
-from authz_service.errors import PERMITTED, InternalError, NoVerdictYet, Reason, Refused
+from authz_service.errors import InternalError, NoVerdictYet, Reason, Refused
 from authz_service.model import Decision, Deny, HttpRequest
 from authz_service.observability.metrics import Metrics
 from authz_service.response.challenge import deny
@@ -140,7 +140,7 @@ class CheckService:
         """:param request: what was made of it; a denial: it could not be read."""
         self._metrics.decided(decision, seconds)
         verdict = decision[0]  # by its name it would take a look-up
-        witnesses = self._witnesses if verdict.reason in PERMITTED else self._witnesses_of_denials
+        witnesses = self._witnesses if verdict.outcome.permitted else self._witnesses_of_denials
         if witnesses and not isinstance(request, Deny):
             self._tell(witnesses, request, decision)
         if traceparent and self._trace is not None:

@@ -3,7 +3,7 @@ from collections.abc import Iterable
 import pytest
 
 from authz_service.errors import Reason, RequestRefused
-from authz_service.model import Mode
+from authz_service.model import Mode, verdict_of
 from authz_service.policy.path import split_target
 from authz_service.policy.routes import Match, RouteTable, Rule
 from authz_service.policy.template import parse_path
@@ -248,6 +248,24 @@ def test_a_rule_that_can_decide_nothing_is_not_looked_at() -> None:
     first = RouteTable(rules).match("GET", ("a",))
     assert first is not None
     assert matched(first.later) == "another"
+
+
+def test_rules_that_say_the_same_share_it() -> None:
+    """Of many thousand rules each object that a look-up touches is far away."""
+    table = RouteTable(rule(f"/api/{name}/items/{{id}}", name=name) for name in ("a", "b"))
+    a, b = (table.match("GET", ("api", name, "items", "1")) for name in ("a", "b"))
+    assert a is not None
+    assert b is not None
+    assert a.terms is b.terms
+
+
+def test_a_rule_is_counted_on_when_the_policy_is_read_again() -> None:
+    before, after = (RouteTable([rule("/a", name="a"), rule("/b", name="b")]) for _ in range(2))
+    matches = [[table.match("GET", (path,)) for path in "ab"] for table in (before, after)]
+    numbers = [[match.number for match in found if match] for found in matches]
+    assert numbers[0] == numbers[1]
+    assert numbers[0][0] != numbers[0][1]
+    assert numbers[0][0] == verdict_of("allow", Reason.ALLOWED, "a", Mode.ENFORCE).number
 
 
 def test_without_rules_nothing_matches() -> None:
