@@ -318,11 +318,8 @@ class _SharedTerms:
         self._known: dict[tuple[object, ...], Terms] = {}
 
     def of(self, rule: Rule, methods: frozenset[_Key], rest: _Rest = ()) -> Terms:
-        pattern = rule.pattern
-        words = (
-            methods, rest, rule.public, rule.requirement, rule.enforce_percent is None, pattern.parameters,
-            pattern.is_prefix,
-        )  # fmt: skip
+        pattern, same_for_all = rule.pattern, rule.enforce_percent is None
+        words = methods, rule.requirement, pattern.parameters, pattern.is_prefix, same_for_all, rest
         terms = self._known.get(words)
         if terms is None:
             terms = self._known[words] = Terms(rule, methods, rest)

@@ -1,12 +1,14 @@
 from collections.abc import Iterable
+from itertools import product
 
 import pytest
 
 from authz_service.errors import Reason, RequestRefused
 from authz_service.model import Mode, verdict_of
 from authz_service.policy.path import split_target
-from authz_service.policy.routes import Match, RouteTable, Rule
-from authz_service.policy.template import parse_path
+from authz_service.policy.requirement import Requirement
+from authz_service.policy.routes import COMMON_METHODS, Match, RouteTable, Rule
+from authz_service.policy.template import parse_path, parse_prefix
 from tests.support.rules import ANYONE, matched, rule
 
 
@@ -173,6 +175,9 @@ ENCODED = {
     "in one of two branches": (["/a/{y}", "/{x}/secret"], "/a/%73ecret"),
     "in the first of two branches": (["/a/secret", "/{x}/{y}"], "/a/%73ecret"),
     "on the way": (["/admin/users", "/*"], "/%61dmin/users"),
+    "on the only way": (["/a/secret"], "/a/%73ecret"),
+    "on the only way, below a prefix": (["/a/*", "/a/b/secret"], "/a/b/%73ecret"),
+    "on the only way, then elsewhere": (["/a/*", "/a/b/secret/c"], "/a/b/%73ecret/d"),
     "on the way, then elsewhere": (["/admin/users", "/{x}/{y}"], "/%61dmin/other"),
     "of a rule for another method": (["/{x}"], "/%61dmin"),
     "lower-case digits": (["/caf%C3%A9", "/{x}"], "/caf%c3%a9"),
@@ -257,6 +262,28 @@ def test_rules_that_say_the_same_share_it() -> None:
     assert a is not None
     assert b is not None
     assert a.terms is b.terms
+
+
+def test_rules_that_say_another_thing_share_nothing() -> None:
+    admins = Requirement(all_roles=frozenset({"admin"}))
+    rules = [
+        Rule(f"{first}", pattern, methods, requirement is None, requirement, enforce_percent=percent)
+        for first, (methods, requirement, percent, (parse, rest)) in enumerate(product(
+            [COMMON_METHODS, frozenset({"PUT"})], [None, ANYONE, admins], [None, 50],
+            [(parse_prefix, "/x/"), (parse_path, "/x"), (parse_path, "/{a}"), (parse_path, "/{b}")],
+        ))
+        for pattern in [parse(f"/{first}{rest}")]
+    ]  # fmt: skip
+    table = RouteTable(rules)
+    for each in rules:
+        path = (each.name, "x", "y") if each.pattern.is_prefix else (each.name, "x")
+        found = table.match("PUT", path)
+        assert found is not None
+        terms = found.terms
+        assert (found.rule, terms.requirement, terms.public) == (each, each.requirement, each.public)
+        assert (terms.parameters, terms.same_for_all) == (each.pattern.parameters, each.enforce_percent is None)
+        assert (table.match("GET", path) is not None) == ("GET" in each.methods)
+        assert (table.match("PUT", (*path, "z")) is not None) == each.pattern.is_prefix
 
 
 def test_a_rule_is_counted_on_when_the_policy_is_read_again() -> None:
