@@ -13,7 +13,7 @@ else, both here) and leaves everything else to one method for each frame type: o
 requests together, or of :class:`.Control`. The :class:`.Sender` lets answers out.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
@@ -73,6 +73,10 @@ class Connection:
         self._on = _frame_table(self._receiver, self._control)
         self._phase = Phase.PREFACE
         self._buffer = b""
+        self._position = 0
+        """How much of that was read."""
+        self.unread = False
+        """Whether :meth:`read_on` has something to read."""
         self._now = now
         self._handshake_deadline = now + HANDSHAKE_SECONDS
         self.output = self._sender.out
@@ -98,28 +102,36 @@ class Connection:
         self._sender.out.clear()
         return output
 
-    def receive(self, data: bytes, now: float) -> Iterator[Call | None]:
-        """Read what arrived; gives each call that is to be answered as soon as it is whole.
+    def receive(self, data: bytes, now: float) -> None:
+        """Take in what arrived. :meth:`read_on` reads it, and all of it before there is more."""
+        if self._phase is not Phase.CLOSED:
+            self._now = now
+            self._buffer = self._buffer + data if self._buffer else data
+            self.unread = True
 
-        In between it gives None, so that whoever asks can stop to serve others: no frame is without it that made more
-        work than a usual call. To be exhausted before it is called again. Calls may be answered at once or later.
+    def read_on(self, most: int) -> list[Call]:
+        """Read the next few frames; :returns: the calls that are to be answered now, at once or later.
+
         However the bytes are cut, the calls and the output are the same.
+
+        :param most: of frames, less those that make no more work than a part of a usual call.
         """
-        if self._phase is Phase.CLOSED:
-            return
-        self._now = now
+        ready: list[Call] = []
         try:
-            yield from self._read(self._buffer + data if self._buffer else data)
+            self._read(most, ready)
         except ConnectionFault as fault:
             self._fail(fault)
+        return ready
 
-    def _read(self, data: bytes) -> Iterator[Call | None]:  # noqa: C901 - one loop, for the reason below
+    def _read(self, most: int, ready: list[Call]) -> None:  # noqa: C901, PLR0912 - one loop, for the reason below
         """The hot loop; long because a call of a function costs a tenth of the whole.
 
         Its two shortcuts are for what nearly all frames are: HEADERS that were seen before, and DATA that is a whole
         message. Each condition that does not hold leaves the frame to the general way, which does the same.
         """
-        position = self._read_preface(data) if self._phase is Phase.PREFACE else 0
+        data, position = self._buffer, self._position
+        if self._phase is Phase.PREFACE:
+            position = self._read_preface(data)
         end = len(data) if self._phase is not Phase.PREFACE else 0
         calls, receiver, sender, patience = self.calls, self._receiver, self._sender, self._patience
         known_heads = receiver.headers.heads
@@ -131,8 +143,11 @@ class Connection:
             payload = position + FRAME_HEADER_BYTES
             if payload + length > end:
                 break
+            if not most:
+                self._position = position
+                return
             position = payload + length
-            ready: Call | None = None
+            call: Call | None = None
             if frame_type == HEADERS and flags == END_HEADERS:
                 head = known_heads.get(data[payload:position])
                 if (
@@ -153,15 +168,17 @@ class Connection:
                     receiver.count(length)
                     call.message = data[payload + MESSAGE_PREFIX_BYTES : position]
                     call.state = HALF_CLOSED
-                    ready = call
-            if ready is None:
-                ready = self._on_frame(frame_type, flags, stream_id & STREAM_ID_MASK, data[payload:position])
-            if ready is not None:
+                else:
+                    call = None
+            if call is None:
+                call = self._on_frame(frame_type, flags, stream_id & STREAM_ID_MASK, data[payload:position])
+            if call is not None:
                 patience.calls += 1
-            yield ready
+                ready.append(call)
             if sender.waiting_bytes > MAX_WAITING_BYTES:
                 raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many answers wait for a window")
-        self._buffer = data[position:]
+            most -= 1
+        self._buffer, self._position, self.unread = data[position:], 0, False
 
     def _read_preface(self, data: bytes) -> int:
         """Section 3.4."""
@@ -214,7 +231,7 @@ class Connection:
         """Section 5.4.1."""
         self.fault = fault
         self._phase = Phase.CLOSED
-        self._buffer = b""
+        self._buffer, self._position, self.unread = b"", 0, False
         self._sender.out.append(frames.goaway_frame(self._receiver.last_stream_id, fault.code, fault.message))
         for call in list(self.calls.values()):
             self._sender.forget(call)

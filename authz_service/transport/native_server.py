@@ -9,7 +9,8 @@ from authz_service.transport.backlog import Lateness
 from authz_service.transport.check_service import METHOD
 from authz_service.transport.health import HEALTH_CHECK, Health
 from authz_service.transport.listening import listen, unlink
-from authz_service.transport.native_peer import CHECK, Check, Handler, Methods, Peer
+from authz_service.transport.native_calls import CHECK, Handler, Methods
+from authz_service.transport.native_peer import Check, Peer
 
 SERVICE = METHOD.strip("/").rpartition("/")[0]
 

@@ -1,6 +1,6 @@
 """A hand-made HTTP/2 client for the connection without I/O: every byte that it sends is a test's own choice."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from struct import Struct
 from typing import NamedTuple
 
@@ -83,6 +83,13 @@ ACK = frame(h2.SETTINGS, h2.ACK, 0)
 HELLO = h2.PREFACE + settings()
 
 
+def calls_in(connection: Connection, data: bytes, now: float = 0.0) -> Iterator[Call]:
+    """Frame by frame: each call can be answered before the next frame is read."""
+    connection.receive(data, now)
+    while connection.unread:
+        yield from connection.read_on(1)
+
+
 class Client:
     """Talks to one connection.
 
@@ -101,7 +108,7 @@ class Client:
 
     def send(self, *pieces: bytes) -> list[Frame]:
         """Send bytes; returns the frames that came back."""
-        for call in filter(None, self.connection.receive(b"".join(pieces), self.now)):
+        for call in calls_in(self.connection, b"".join(pieces), self.now):
             if self._answer is None:
                 self.waiting.append(call)
             else:

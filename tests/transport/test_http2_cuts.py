@@ -18,6 +18,7 @@ from tests.support.http2 import (
     CALL_HEADERS,
     HELLO,
     Client,
+    calls_in,
     data,
     message,
     read_frames,
@@ -101,7 +102,7 @@ def converse(pieces: Sequence[bytes]) -> bytes:
             connection.begin_drain()
             connection.end_drain()
             continue
-        for call in filter(None, connection.receive(piece, 0.0)):
+        for call in calls_in(connection, piece):
             if call.message == b"refuse":
                 connection.refuse(call, UNKNOWN_METHOD)
             elif call.message != b"later":
@@ -224,10 +225,9 @@ def test_each_condition_of_the_shortcuts(pieces: list[bytes]) -> None:
 def test_shortcuts_are_taken() -> None:
     """Else the comparisons above compare nothing."""
     connection = Connection(0.0)
-    list(connection.receive(b"".join(INTRODUCTION), 0.0))
+    list(calls_in(connection, b"".join(INTRODUCTION)))
     with patch.object(http2.Connection, "_on_frame", side_effect=AssertionError):
-        (call,) = connection.receive(known(13) + data(13, message(b"a")), 0.0)
-    assert call is not None
+        (call,) = calls_in(connection, known(13) + data(13, message(b"a")))
     assert call.message == b"a"
 
 

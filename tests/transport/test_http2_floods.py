@@ -7,7 +7,18 @@ import pytest
 from authz_service.transport import http2_frames as h2
 from authz_service.transport.http2_floods import BUDGET
 from authz_service.transport.http2_frames import ErrorCode, Setting, frame
-from tests.support.http2 import ACK, CALL_HEADERS, Client, Frame, data, message, reset, settings, window_update
+from tests.support.http2 import (
+    ACK,
+    CALL_HEADERS,
+    Client,
+    Frame,
+    calls_in,
+    data,
+    message,
+    reset,
+    settings,
+    window_update,
+)
 
 Attack = Callable[[Client, int], bytes]
 
@@ -95,8 +106,7 @@ def test_flood_costs_bounded_output(attack: Attack) -> None:
     client = Client(answer=None)
     size = 0
     for turn in range(3 * BUDGET):
-        for _ in client.connection.receive(attack(client, turn), 0.0):
-            pass
+        list(calls_in(client.connection, attack(client, turn)))
         size += len(client.connection.take_output())
     assert size < BUDGET * 64
 

@@ -22,7 +22,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from authz_service.address import Address
 from authz_service.errors import ConfigurationError
-from authz_service.transport import backlog, native_peer, native_server
+from authz_service.transport import backlog, native_calls, native_peer, native_server
 from authz_service.transport import http2_frames as frame_types
 from authz_service.transport.backlog import BURST_SECONDS, LONGEST_TURN_SECONDS, LULL_SECONDS, Lateness
 from authz_service.transport.check_service import METHOD
@@ -30,7 +30,7 @@ from authz_service.transport.grpc_wire import LONGEST_CALL_SECONDS, MESSAGE_PREF
 from authz_service.transport.health import HEALTH_CHECK
 from authz_service.transport.http2 import HANDSHAKE_SECONDS
 from authz_service.transport.listening import is_served
-from authz_service.transport.native_peer import CHECK
+from authz_service.transport.native_calls import CHECK
 from authz_service.transport.native_server import SERVICE, NativeServer
 from tests.support.certificates import Authority
 from tests.support.http2 import (
@@ -55,16 +55,16 @@ CallCheck = Callable[[bytes], Awaitable[bytes]]
 @pytest.fixture(autouse=True)
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """No turn ends because the machine takes its time: a test that is about time sets it."""
-    monkeypatch.setattr(native_peer, "timer", lambda: 7.0)
+    monkeypatch.setattr(native_calls, "timer", lambda: 7.0)
 
 
-def one_by_one(check: native_peer.Handler) -> native_peer.HandlerOfMany:
-    def checks(calls: Sequence[tuple[bytes, bytes]], seconds: float) -> list[native_peer.Answer]:
-        answers: list[native_peer.Answer] = []
-        end = native_peer.timer() + seconds
+def one_by_one(check: native_calls.Handler) -> native_calls.HandlerOfMany:
+    def checks(calls: Sequence[tuple[bytes, bytes]], seconds: float) -> list[native_calls.Answer]:
+        answers: list[native_calls.Answer] = []
+        end = native_calls.timer() + seconds
         for call in calls:
             answers.append(check(*call))
-            if native_peer.timer() >= end:
+            if native_calls.timer() >= end:
                 break
         return answers
 
@@ -84,7 +84,7 @@ class Service:
             raise RuntimeError("a defect")
         return self._slow(request) if request.startswith(b"wait") else request.upper()
 
-    def check_together(self, calls: Sequence[tuple[bytes, bytes]], seconds: float) -> Sequence[native_peer.Answer]:
+    def check_together(self, calls: Sequence[tuple[bytes, bytes]], seconds: float) -> Sequence[native_calls.Answer]:
         return one_by_one(self.check)(calls, seconds)
 
     def refuse_late(self, _request: bytes, _traceparent: bytes) -> bytes:
@@ -431,10 +431,10 @@ class Pipe(asyncio.Transport):
 
 
 def peer_of(
-    check: native_peer.Handler, late: native_peer.Handler | None = None, lateness: Lateness = NEVER_LATE,
-    checks: native_peer.HandlerOfMany | None = None,
+    check: native_calls.Handler, late: native_calls.Handler | None = None, lateness: Lateness = NEVER_LATE,
+    checks: native_calls.HandlerOfMany | None = None,
 ) -> native_peer.Peer:
-    methods = native_peer.Methods(
+    methods = native_calls.Methods(
         {CHECK: check, HEALTH_CHECK: check}, {CHECK: late or check}, checks or one_by_one(check)
     )
     return native_peer.Peer(methods, lateness, lambda _: True, lambda _: None)
@@ -447,7 +447,7 @@ class Costly:
         self.now = 7.0
         self.asked: list[bytes] = []
         self._seconds = seconds
-        monkeypatch.setattr(native_peer, "timer", self.time)
+        monkeypatch.setattr(native_calls, "timer", self.time)
 
     def time(self) -> float:
         return self.now
@@ -478,7 +478,7 @@ async def test_one_read_of_many_calls_with_large_answers_is_answered_at_the_pace
         most = max(most, len(pipe.unread))
         answered += pipe.read_all().count(b"grpc-status")
     assert answered == 1001
-    assert most < native_peer.WRITE_BUFFER_BYTES + (native_peer.TURN_PIECES + 2) * 10_100
+    assert most < native_peer.WRITE_BUFFER_BYTES + (native_calls.TURN_PIECES + 2) * 10_100
     assert pipe.reading
 
 
@@ -494,12 +494,12 @@ async def test_what_floods_one_connection_keeps_another_waiting_for_one_turn_onl
 
     flooded, calm = peer("flooded"), peer("calm")
     pipes = Pipe(flooded), Pipe(calm)
-    calls = 5 * native_peer.TURN_PIECES + 3
+    calls = 5 * native_calls.TURN_PIECES + 3
     flooded.data_received(HELLO + b"".join(Client().call(number) for number in range(1, 2 * calls, 2)))
     assert not pipes[0].reading
     calm.data_received(HELLO + Client().call(1))
     turn = answered.index("calm")
-    assert 0 < turn <= native_peer.TURN_PIECES
+    assert 0 < turn <= native_calls.TURN_PIECES
     await all_answered(pipes[0])
     assert answered.count("flooded") == calls
     assert [pipe.unread.count(b"grpc-status") for pipe in pipes] == [calls, 1]
@@ -561,9 +561,9 @@ async def test_a_turn_has_so_many_answers_and_no_more() -> None:
     client.encoder.header_table_size = 0
     pipe.protocol.data_received(HELLO + client.call(1) + ACK + ACK)
     assert pipe.unread.count(b"grpc-status") == 1
-    calls = 3 * native_peer.TURN_PIECES
+    calls = 3 * native_calls.TURN_PIECES
     pipe.protocol.data_received(b"".join(map(client.call, range(3, 2 * calls, 2))))
-    assert 0 <= 1 + native_peer.TURN_PIECES - pipe.unread.count(b"grpc-status") < native_peer.AT_ONCE
+    assert 0 <= 1 + native_calls.TURN_PIECES - pipe.unread.count(b"grpc-status") < native_calls.AT_ONCE
     await all_answered(pipe)
     assert pipe.unread.count(b"grpc-status") == calls
 
@@ -572,7 +572,7 @@ async def test_calls_of_one_read_are_each_answered_by_their_own_method() -> None
     def check(*_: bytes) -> bytes:
         return b"check"
 
-    methods = native_peer.Methods({CHECK: check, HEALTH_CHECK: lambda *_: b"health"}, {}, one_by_one(check))
+    methods = native_calls.Methods({CHECK: check, HEALTH_CHECK: lambda *_: b"health"}, {}, one_by_one(check))
     peer, client = native_peer.Peer(methods, NEVER_LATE, lambda _: True, lambda _: None), Client()
     pipe = Pipe(peer)
     first = client.call(1)
@@ -609,7 +609,7 @@ HEADS = {"of a kind": CHECK, "of another kind between them": HEALTH_CHECK}
 async def test_calls_for_which_a_turn_has_no_time_come_first_in_the_next(
     path: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    costly = Costly(monkeypatch, native_peer.TURN_SECONDS * 0.6)
+    costly = Costly(monkeypatch, native_calls.TURN_SECONDS * 0.6)
     pipe, client = Pipe(peer_of(costly.check)), Client()
     fields = [(name, path if name == b":path" else value) for name, value in CALL_HEADERS]
     other = client.headers(1, fields=fields) + data(1, message(b"call 1"))
@@ -624,7 +624,7 @@ async def test_calls_for_which_a_turn_has_no_time_come_first_in_the_next(
 async def test_call_that_is_given_up_while_it_waits_for_the_next_turn_is_not_decided(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    costly = Costly(monkeypatch, native_peer.TURN_SECONDS)
+    costly = Costly(monkeypatch, native_calls.TURN_SECONDS)
     peer, client = peer_of(costly.check), Client()
     pipe = Pipe(peer)
     peer.data_received(HELLO + client.call(1, b"first") + client.call(3, b"second"))
@@ -645,10 +645,10 @@ async def test_calls_that_are_refused_take_turns_like_others() -> None:
 
     flooded, calm = peer("flooded"), peer("calm")
     pipes = Pipe(flooded), Pipe(calm)
-    calls = range(1, 4 * native_peer.TURN_PIECES, 2)
+    calls = range(1, 4 * native_calls.TURN_PIECES, 2)
     flooded.data_received(HELLO + b"".join(map(health_check, calls)))
     calm.data_received(HELLO + Client().call(1))
-    assert 0 < asked.index("calm") <= native_peer.TURN_PIECES
+    assert 0 < asked.index("calm") <= native_calls.TURN_PIECES
     await all_answered(pipes[0])
 
 
@@ -673,7 +673,7 @@ async def test_what_is_no_call_takes_turns_like_calls(flood: Callable[[Client, i
     flooded, calm = peer_of(lambda *_: b"ok"), peer_of(lambda *_: b"ok")
     pipes = Pipe(flooded), Pipe(calm)
     client = Client()
-    frames = 3 * native_peer.TURN_PIECES
+    frames = 3 * native_calls.TURN_PIECES
     flooded.data_received(HELLO + b"".join(flood(client, turn) for turn in range(frames)))
     assert not pipes[0].reading, "there is more"
     calm.data_received(HELLO + Client().call(1))
@@ -706,7 +706,7 @@ async def test_reset_in_the_same_read_as_its_slow_call_is_no_news() -> None:
 
 
 async def test_what_takes_its_time_keeps_another_waiting_for_little_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    costly = Costly(monkeypatch, native_peer.TURN_SECONDS * 0.4)
+    costly = Costly(monkeypatch, native_calls.TURN_SECONDS * 0.4)
     peer = peer_of(costly.check)
     pipe, raw = Pipe(peer), Client()
     peer.data_received(HELLO + b"".join(raw.call(number) for number in range(1, 20, 2)))
@@ -716,10 +716,10 @@ async def test_what_takes_its_time_keeps_another_waiting_for_little_of_it(monkey
 
 
 async def test_what_waits_too_long_is_refused_and_the_next_burst_is_decided(monkeypatch: pytest.MonkeyPatch) -> None:
-    costly = Costly(monkeypatch, native_peer.TURN_SECONDS)
+    costly = Costly(monkeypatch, native_calls.TURN_SECONDS)
     peer = peer_of(costly.check, lambda *_: b"refused", Lateness(costly.time, costly.time))
     pipe, raw = Pipe(peer), Client()
-    patience = int(BURST_SECONDS / native_peer.TURN_SECONDS)
+    patience = int(BURST_SECONDS / native_calls.TURN_SECONDS)
     calls = patience + 100
     peer.data_received(HELLO + b"".join(raw.call(number) for number in range(1, 2 * calls, 2)))
     await all_answered(pipe)
@@ -734,7 +734,7 @@ async def test_what_waits_too_long_is_refused_and_the_next_burst_is_decided(monk
 
 async def test_what_comes_call_by_call_and_waits_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """With as many connections that are as busy, what waits is not in what was read, but behind it."""
-    costly = Costly(monkeypatch, native_peer.TURN_SECONDS)
+    costly = Costly(monkeypatch, native_calls.TURN_SECONDS)
     monkeypatch.setattr(backlog, "LULL_SECONDS", 60.0)
     lateness = Lateness(costly.time, costly.time)
     pipe, raw = Pipe(peer_of(costly.check, lambda *_: b"refused", lateness)), Client()
@@ -751,12 +751,12 @@ async def test_the_time_that_a_peer_takes_to_read_its_answers_is_not_held_agains
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 7.0
-    monkeypatch.setattr(native_peer, "timer", lambda: now)
+    monkeypatch.setattr(native_calls, "timer", lambda: now)
     lateness = Lateness(lambda: now, lambda: now)
-    answer = bytes(native_peer.WRITE_BUFFER_BYTES // native_peer.TURN_PIECES * 3 // 4)
+    answer = bytes(native_peer.WRITE_BUFFER_BYTES // native_calls.TURN_PIECES * 3 // 4)
     peer = peer_of(lambda *_: answer, lambda *_: b"refused", lateness)
     pipe, raw = Pipe(peer), Client()
-    calls = 3 * native_peer.TURN_PIECES
+    calls = 3 * native_calls.TURN_PIECES
     sent = b"".join(raw.call(number) for number in range(1, 2 * calls, 2))
     peer.data_received(HELLO + window_update(0, 1 << 30) + sent)
     while peer._stalled_since is None:  # noqa: ASYNC110 - until the second turn; the calls of the third have waited
@@ -774,7 +774,7 @@ async def test_the_time_that_a_peer_takes_to_read_its_answers_is_not_held_agains
 async def test_what_comes_after_the_goodbye_is_not_kept() -> None:
     peer = peer_of(lambda *_: b"ok")
     pipe, raw = Unplugged(peer), Client()
-    peer.data_received(HELLO + b"".join(raw.call(number) for number in range(1, 4 * native_peer.TURN_PIECES, 2)))
+    peer.data_received(HELLO + b"".join(raw.call(number) for number in range(1, 4 * native_calls.TURN_PIECES, 2)))
     assert not pipe.reading
     peer._ending = True
     peer.data_received(bytes(100_000))

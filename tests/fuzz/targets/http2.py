@@ -21,7 +21,7 @@ from authz_service.transport.grpc_wire import UNKNOWN_METHOD
 from authz_service.transport.http2 import Connection
 from authz_service.transport.http2_receiver import MAX_CONCURRENT_STREAMS
 from authz_service.transport.http2_streams import Call
-from tests.support.http2 import ACK, HELLO, Client
+from tests.support.http2 import ACK, HELLO, Client, calls_in
 
 MAX_LENGTH = 4096
 
@@ -92,7 +92,7 @@ def converse(pieces: Iterable[bytes]) -> Heard:
     waiting: list[Call] = []
     output = b""
     for piece in pieces:
-        for call in filter(None, connection.receive(piece, 0.0)):
+        for call in calls_in(connection, piece):
             heard.append((call.stream_id, call.head.path, call.message))
             answer(connection, call, waiting)
         output += connection.take_output()
