@@ -103,7 +103,7 @@ class Connection:
         return output
 
     def receive(self, data: bytes, now: float) -> None:
-        """Take in what arrived. :meth:`read_on` reads it, and all of it before there is more."""
+        """Take in what arrived, for :meth:`read_on` to read."""
         if self._phase is not Phase.CLOSED:
             self._now = now
             self._buffer = self._buffer + data if self._buffer else data

@@ -46,8 +46,6 @@ class Peer(asyncio.Protocol):
         self._calls = Calls(methods, lateness, self._loop.time(), self._answer_later)
         self._connection = self._calls.connection
         self._tasks: set[asyncio.Task[None]] = set()
-        self._unread = b""
-        """What arrived while calls were due, before the transport took notice of the pause."""
         self._paused = False
         """Whether nothing is read meanwhile."""
         self._turn_due = False
@@ -74,10 +72,11 @@ class Peer(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:  # noqa: D102
         if self._ending:
             return
-        if self._calls.due:
-            self._unread += data
+        if self._calls.due:  # and it was read before the transport took notice of the pause
+            self._connection.receive(data, self._loop.time())
         else:
-            self._read(data)
+            self._calls.read(data, self._loop.time())
+            self._after_turn()
 
     def pause_writing(self) -> None:  # noqa: D102
         self._stalled_since = self._loop.time()
@@ -92,10 +91,6 @@ class Peer(asyncio.Protocol):
             self._take_turn()
         else:
             self._read_on()
-
-    def _read(self, data: bytes) -> None:
-        self._calls.read(data, self._loop.time())
-        self._after_turn()
 
     def _after_turn(self) -> None:
         self._flush()
@@ -131,12 +126,8 @@ class Peer(asyncio.Protocol):
         if self._ending or self._stalled_since is not None:
             return
         self._calls.backlog.answered(self._loop.time())
-        if self._unread:
-            unread, self._unread = self._unread, b""
-            self._read(unread)
-        else:
-            self._paused = False
-            self._transport.resume_reading()
+        self._paused = False
+        self._transport.resume_reading()
 
     def _answer_later(self, call: Call, result: Awaitable[bytes]) -> None:
         call.message = b""  # it may be large, and has been read

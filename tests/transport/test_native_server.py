@@ -5,6 +5,7 @@ import gc
 import socket
 import ssl
 import sys
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from errno import ENOTCONN
@@ -633,6 +634,58 @@ async def test_call_that_is_given_up_while_it_waits_for_the_next_turn_is_not_dec
     assert costly.asked == [b"first"]
 
 
+async def test_calls_of_a_connection_that_is_gone_are_not_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+    costly = Costly(monkeypatch, native_calls.TURN_SECONDS)
+    peer, client = peer_of(costly.check), Client()
+    Pipe(peer)
+    more = range(3, 4 * native_calls.AT_ONCE, 2)  # than are read at once
+    peer.data_received(HELLO + client.call(1, b"first") + b"".join(map(client.call, more)))
+    peer.connection_lost(None)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert costly.asked == [b"first"]
+
+
+async def test_peer_that_is_slow_to_read_is_given_no_turn_that_was_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers that were waited for may fill the buffer meanwhile."""
+    costly = Costly(monkeypatch, native_calls.TURN_SECONDS)
+    peer, client = peer_of(costly.check), Client()
+    pipe = Pipe(peer)
+    peer.data_received(HELLO + client.call(1, b"first") + client.call(3, b"second"))
+    peer.pause_writing()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert costly.asked == [b"first"]
+    peer.resume_writing()
+    await all_answered(pipe)
+    assert costly.asked == [b"first", b"second"]
+
+
+async def test_what_arrives_behind_calls_that_are_due_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The transport may have read it already when it is told to pause."""
+    costly = Costly(monkeypatch, native_calls.TURN_SECONDS)
+    pipe, client = Pipe(peer_of(costly.check)), Client()
+    pipe.protocol.data_received(HELLO + client.call(1, b"first") + client.call(3, b"second"))
+    pipe.protocol.data_received(client.call(5, b"third"))
+    assert costly.asked == [b"first"]
+    await all_answered(pipe)
+    assert costly.asked == [b"first", b"second", b"third"]
+
+
+async def test_connection_that_is_gone_is_let_go_at_once() -> None:
+    """Not by the garbage collector, which runs seldom, and a client can connect often."""
+    peer = peer_of(lambda *_: b"ok")
+    pipe, seen = Pipe(peer), weakref.ref(peer)
+    peer.data_received(HELLO + Client().call(1))
+    gc.disable()
+    try:
+        peer.connection_lost(None)
+        del pipe, peer._transport, peer
+        assert seen() is None
+    finally:
+        gc.enable()
+
+
 async def test_calls_that_are_refused_take_turns_like_others() -> None:
     asked: list[str] = []
 
@@ -776,9 +829,10 @@ async def test_what_comes_after_the_goodbye_is_not_kept() -> None:
     pipe, raw = Unplugged(peer), Client()
     peer.data_received(HELLO + b"".join(raw.call(number) for number in range(1, 4 * native_calls.TURN_PIECES, 2)))
     assert not pipe.reading
+    kept = len(peer._connection._buffer)
     peer._ending = True
     peer.data_received(bytes(100_000))
-    assert not peer._unread
+    assert len(peer._connection._buffer) == kept
 
 
 class Unplugged(Pipe):
