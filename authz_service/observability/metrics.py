@@ -119,9 +119,9 @@ class Metrics:
 
     def decided(self, decision: Decision, seconds: float) -> None:
         """One Check was answered."""
-        if isinstance(decision, Allow):
+        verdict, counts = decision[0], self._decisions  # by their names it would take a look-up, these and the next
+        if isinstance(decision, Allow) and decision[3]:
             self._spoofed += decision.spoofed_headers
-        verdict, counts = decision[0], self._decisions  # by its name it would take a look-up
         number = verdict.number
         if number >= len(counts):
             counts.extend(repeat(0, len(NUMBERS) - len(counts)))

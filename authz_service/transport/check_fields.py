@@ -95,9 +95,15 @@ def _read_http(message: bytes, at: int, end: int) -> Fields:
             raise Unusual
         else:
             at = _skip(message, tag, at + 1, end)
-    if len(headers) > 1 and len(dict(headers)) < len(headers):
-        raise Unusual  # of a name that is there twice, the last counts
+    if len(headers) > 1 and _named_twice(headers):
+        raise Unusual  # the last counts
     return own_id, method, path, host, headers
+
+
+def _named_twice(headers: list[tuple[str, str]]) -> bool:
+    if len(headers) == 2:  # noqa: PLR2004 - as in most requests: without a table
+        return headers[0][0] == headers[1][0]
+    return len(dict(headers)) < len(headers)
 
 
 def _read_header(message: bytes, at: int, end: int) -> tuple[str, str]:
