@@ -680,7 +680,7 @@ async def test_connection_that_is_gone_is_let_go_at_once() -> None:
     gc.disable()
     try:
         peer.connection_lost(None)
-        del pipe, peer._transport, peer
+        del pipe.protocol, pipe, peer
         assert seen() is None
     finally:
         gc.enable()
