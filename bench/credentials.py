@@ -48,14 +48,15 @@ class Template:
     """A ``CheckRequest`` that Envoy sent, for others that differ in one thing."""
 
     def __init__(self, recorded: bytes) -> None:
-        self._request = CheckRequest.FromString(recorded)
+        self._recorded = recorded
 
     def message(self, *, token: str | None = None, path: str = PATH) -> bytes:
         """With this token (the empty one is none at all) and this path."""
-        http = self._request.attributes.request.http
+        request = CheckRequest.FromString(self._recorded)  # anew: a message keeps all that it ever held
+        http = request.attributes.request.http
         http.path = path
         if token:
             http.headers["authorization"] = f"Bearer {token}"
         elif token is not None:
             http.headers.pop("authorization", None)
-        return self._request.SerializeToString()
+        return request.SerializeToString()
