@@ -36,6 +36,14 @@ ALLOWED = CheckResponse(status={"code": 0}).SerializeToString()
 """How each answer begins that allows."""
 
 
+TURNS = 20
+"""In each repetition: what slows the machine for a second slows all subjects of a ratio. A turn is long enough for a
+subject to have its memory near again."""
+Make = Callable[[], bytes]
+Subject = tuple[str, Callable[[bytes], object], Make]
+"""Its name, what is measured, and what makes a message for it."""
+
+
 class Effort:
     """How often.
 
@@ -48,6 +56,15 @@ class Effort:
         self.calls = calls
         self.few_calls = max(BATCH, calls // 10)
         self.tokens = tokens
+
+    def in_turns(self, calls: int, subjects: Sequence[Subject]) -> dict[str, float]:
+        """Microseconds of one call of each, in one repetition."""
+        turns = min(TURNS, calls // BATCH)
+        took = dict.fromkeys((name for name, _, _ in subjects), 0.0)
+        for _ in range(turns):
+            for name, call, make in subjects:
+                took[name] += microseconds(call, _batches(calls // turns, make)) / turns
+        return took
 
 
 def decisions(template: Template, effort: Effort) -> None:
@@ -65,12 +82,14 @@ def decisions(template: Template, effort: Effort) -> None:
     def measure(cores: Sequence[DecisionCore]) -> None:
         (core,) = cores
         verify = _bare_verification(key, token)
+        for subject, message in others.items():
+            _expect(core, message, allowed=subject == KNOWN)
+        quick: list[Subject] = [(subject, core.check, partial(bytes, message)) for subject, message in others.items()]
+        slow: list[Subject] = [(NEW, _forgetful(core), partial(bytes, good)), (BARE, verify, partial(bytes, good))]
         for _ in effort.repetitions:
-            for subject, message in others.items():
-                _expect(core, message, allowed=subject == KNOWN)
-                _tell("core", subject, us=microseconds(core.check, _same(message, effort.calls)))
-            _tell("core", NEW, us=microseconds(_forgetful(core), _same(good, effort.few_calls)))
-            _tell("core", BARE, us=microseconds(verify, _same(good, effort.few_calls)))
+            for calls, subjects in ((effort.calls, quick), (effort.few_calls, slow)):
+                for subject, us in effort.in_turns(calls, subjects).items():
+                    _tell("core", subject, us=us)
 
     with_cores([parse_policy(POLICY.read_text())], _key_set(key), measure)
 
@@ -84,10 +103,13 @@ def rules(template: Template, effort: Effort) -> None:
         for core, count in zip(cores, RULES, strict=True):
             for number in range(count):
                 _expect(core, template.message(token=token, path=_path(number)), allowed=True)
+        subjects: list[Subject] = [
+            (str(count), core.check, partial(_any_path, template, token, count))
+            for core, count in zip(cores, RULES, strict=True)
+        ]
         for _ in effort.repetitions:
-            for core, count in zip(cores, RULES, strict=True):
-                batches = _batches(effort.calls, partial(_any_path, template, token, count))
-                _tell("rules", str(count), us=microseconds(core.check, batches))
+            for subject, us in effort.in_turns(effort.calls, subjects).items():
+                _tell("rules", subject, us=us)
 
     with_cores([_policy_of(count) for count in RULES], _key_set(key), measure)
 
@@ -109,10 +131,13 @@ def tokens(template: Template, effort: Effort) -> None:
         _tell(TOKENS, str(effort.tokens), bytes=(rss_bytes() - before) / effort.tokens)
         if len(core.remembered) != effort.tokens:
             raise BenchFailed(f"{len(core.remembered)} of {effort.tokens} tokens are remembered")
+        subjects: list[Subject] = [
+            ("1", core.check, partial(bytes, first)),
+            (str(effort.tokens), core.check, lambda: template.message(token=random.choice(minted))),  # noqa: S311
+        ]
         for _ in effort.repetitions:
-            _tell(TOKENS, "1", us=microseconds(core.check, _same(first, effort.calls)))
-            batches = _batches(effort.calls, lambda: template.message(token=random.choice(minted)))  # noqa: S311
-            _tell(TOKENS, str(effort.tokens), us=microseconds(core.check, batches))
+            for subject, us in effort.in_turns(effort.calls, subjects).items():
+                _tell(TOKENS, subject, us=us)
 
     with_cores([parse_policy(POLICY.read_text())], key.key_set(), measure, JWT_ALGORITHMS=ALGORITHM, **ROOMY)
 
@@ -124,18 +149,18 @@ def sizes(template: Template, effort: Effort) -> None:
 
     def measure(cores: Sequence[DecisionCore]) -> None:
         (core,) = cores
+        for message in messages.values():
+            _expect(core, message, allowed=True)
+        known: list[Subject] = [
+            (f"{kib} KiB", core.check, partial(bytes, message)) for kib, message in messages.items()
+        ]
+        new: list[Subject] = [(size, _forgetful(core), make) for size, _, make in known]
         for _ in effort.repetitions:
-            for kib, message in messages.items():
-                _expect(core, message, allowed=True)
-                known = microseconds(core.check, _same(message, effort.calls))
-                new = microseconds(_forgetful(core), _same(message, effort.few_calls))
-                _tell("token size", f"{kib} KiB", known_us=known, new_us=new)
+            of_new = effort.in_turns(effort.few_calls, new)
+            for size, us in effort.in_turns(effort.calls, known).items():
+                _tell("token size", size, known_us=us, new_us=of_new[size])
 
     with_cores([parse_policy(POLICY.read_text())], _key_set(key), measure)
-
-
-def _same(message: bytes, calls: int) -> Iterator[list[bytes]]:
-    return _batches(calls, lambda: message)
 
 
 def _batches(calls: int, make: Callable[[], bytes]) -> Iterator[list[bytes]]:
