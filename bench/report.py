@@ -12,8 +12,8 @@ from bench.stage import EMPTY, NATIVE, OLD, OLD_SLOW
 METHOD = """\
 One run, all subjects side by side: the load on one core, what bears it (Envoy and the server together) on another.
 Each figure is the median of {repetitions} interleaved repetitions, with the least and the greatest; a ratio is taken
-within each repetition. Processor time is user and system, by the kernel's clock of each process. Where no server runs (the
-decision alone, rules, tokens, sizes) the subjects take {turns} turns in each repetition.
+within each repetition. Processor time is user and system, by the kernel's clock of each process. Where no server
+runs (the decision alone, rules, tokens, sizes), the subjects take {turns} turns in each repetition.
 
 - The request: a GET with an RS256 token of {token_bytes} bytes and seven permissions, as Envoy asks about it with
   `envoy/envoy.yaml` ({message_bytes} bytes).
@@ -31,7 +31,8 @@ decision alone, rules, tokens, sizes) the subjects take {turns} turns in each re
 def as_markdown(samples: Samples, environment: Mapping[str, str], facts: Mapping[str, int]) -> str:
     """The whole page."""
     parts = ["# Benchmarks", "", "Made by `make bench`; do not edit.", "", *bar_table(samples), ""]
-    parts += ["![Processor time of one request through Envoy](cpu.svg)", "", "## How", "", METHOD.format(turns=core.TURNS, **facts)]
+    parts += ["![Processor time of one request through Envoy](cpu.svg)", ""]
+    parts += ["## How", "", METHOD.format(turns=core.TURNS, **facts)]
     parts += [", ".join(f"{name} {value}" for name, value in environment.items()) + ".", ""]
     for title, section in (("32 connections", BUSY), ("1 connection", SINGLE), ("half load", HALF)):
         parts += _through_envoy(f"Through Envoy, {title}", section, samples)
