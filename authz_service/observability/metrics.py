@@ -119,7 +119,7 @@ class Metrics:
 
     def decided(self, decision: Decision, seconds: float) -> None:
         """One Check was answered."""
-        verdict, counts = decision[0], self._decisions  # by their names it would take a look-up, these and the next
+        verdict, counts = decision[0], self._decisions  # by its name it would take a look-up, as would the next
         if isinstance(decision, Allow) and decision[3]:
             self._spoofed += decision.spoofed_headers
         number = verdict.number
