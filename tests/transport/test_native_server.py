@@ -674,14 +674,15 @@ async def test_what_arrives_behind_calls_that_are_due_waits_for_its_turn(monkeyp
 
 async def test_connection_that_is_gone_is_let_go_at_once() -> None:
     """Not by the garbage collector, which runs seldom, and a client can connect often."""
-    peer = peer_of(lambda *_: b"ok")
-    pipe, seen = Pipe(peer), weakref.ref(peer)
+    service = Service()
+    peer, held_by_peer = peer_of(service.check), weakref.ref(service)
+    pipe = Pipe(peer)
     peer.data_received(HELLO + Client().call(1))
     gc.disable()
     try:
         peer.connection_lost(None)
-        del pipe.protocol, pipe, peer
-        assert seen() is None
+        del pipe.protocol, pipe, peer, service
+        assert held_by_peer() is None
     finally:
         gc.enable()
 
