@@ -35,10 +35,8 @@ ROOMY = {"AUTHZ_TOKEN_CACHE_ENTRIES": "1000000", "AUTHZ_TOKEN_CACHE_BYTES": str(
 ALLOWED = CheckResponse(status={"code": 0}).SerializeToString()
 """How each answer begins that allows."""
 
-
 TURNS = 20
-"""In each repetition: what slows the machine for a second slows all subjects of a ratio. A turn is long enough for a
-subject to have its memory near again."""
+"""In each repetition: what slows the machine for a second slows all subjects of a ratio."""
 Make = Callable[[], bytes]
 Subject = tuple[str, Callable[[bytes], object], Make]
 """Its name, what is measured, and what makes a message for it."""

@@ -114,7 +114,7 @@ class Connection:
 
         However the bytes are cut, the calls and the output are the same.
 
-        :param most: of frames, less those that make no more work than a part of a usual call.
+        :param most: of frames; the HEADERS of a usual call do not count, its DATA do.
         """
         ready: list[Call] = []
         try:

@@ -1,7 +1,4 @@
-"""The calls of one connection of the native server: read, answered, and others have their turn in between.
-
-Apart from :mod:`.native_peer`, because what inherits from asyncio's protocol looks up each of its fields by name.
-"""
+"""The calls of one connection of the native server: read, answered, and others have their turn in between."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""One connection of the native server: between asyncio's transport and the HTTP/2 connection without I/O."""
+"""One connection of the native server: between asyncio's transport and its calls, which do no I/O."""
 
 import asyncio
 import logging
