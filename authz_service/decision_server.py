@@ -33,9 +33,15 @@ if TYPE_CHECKING:
 DRAIN_NOTICE_SECONDS = 2.5
 """Long enough for Envoy's health checks (each second) to look elsewhere before connections close."""
 DRAIN_GRACE_SECONDS = 5.0
-READINESS_POLL_SECONDS = 0.1
+# Each look wakes an idle process, and where Envoy shares its processor, cools the caches: often only where it matters.
+UNREADY_LOOK_SECONDS = 0.1
+"""Between looks whether it is ready now."""
+READY_LOOK_SECONDS = 1.0
+"""And whether it is no more; until then each decision says so itself."""
 TIDY_SECONDS = 0.1
 """Between looks at some of the remembered tokens."""
+TIDY_REST_SECONDS = 1.0
+"""Once all were looked at."""
 FIRST_KEYS_SECONDS = 0.3
 FULL_COLLECTION_AFTER = 1_000
 """Collections of what is younger. A full one, with 50,000 tokens, keeps all waiting for up to a tenth of a second."""
@@ -152,13 +158,13 @@ class DecisionServer:
                 told = self.ready
                 await server.set_serving(serving=told)
                 log.info("health: %s", "SERVING" if told else "NOT_SERVING: no usable keys")
-            await asyncio.sleep(READINESS_POLL_SECONDS)
+            await asyncio.sleep(READY_LOOK_SECONDS if told else UNREADY_LOOK_SECONDS)
 
     async def _tidy_tokens(self) -> None:
         """Forget tokens whose key is gone and those that have expired: they would be refused, and take memory."""
         while True:
-            await asyncio.sleep(TIDY_SECONDS)
-            self._ways.deciding.authorizer.remembered.tidy(self._stale)
+            more = self._ways.deciding.authorizer.remembered.tidy(self._stale)
+            await asyncio.sleep(TIDY_SECONDS if more else TIDY_REST_SECONDS)
 
     def _stale(self, caller: Caller) -> bool:
         expired = time.time() >= caller.expires_at + self._config.leeway_seconds

@@ -8,8 +8,10 @@ from pathlib import Path
 from authz_service.errors import ConfigurationError
 from authz_service.policy.loader import MAX_POLICY_BYTES, TOO_LARGE, Policy, parse_policy
 
-POLL_SECONDS = 0.25
+POLL_SECONDS = 0.5
 """Looking is cheaper than being told: it sees the symlink swap of a ConfigMap and every file system alike."""
+SETTLE_SECONDS = 0.25
+"""Between the look that finds a change and the one that must find the same."""
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +90,7 @@ async def watch(
     """
     asked, trouble = False, ""
     while True:
-        asked = await _pause(hurry, poll_seconds) or asked
+        asked = await _pause(hurry, poll_seconds if file.settled else min(poll_seconds, SETTLE_SECONDS)) or asked
         try:
             policy = await asyncio.to_thread(file.load_if_changed)
             if policy is None:

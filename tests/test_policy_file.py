@@ -6,9 +6,11 @@ from typing import Literal
 
 import pytest
 
+from authz_service import policy_file
 from authz_service.errors import ConfigurationError
 from authz_service.policy.loader import MAX_POLICY_BYTES, Policy, parse_policy
 from authz_service.policy_file import PolicyFile, watch
+from tests.support.service import PATIENCE_SECONDS
 
 ONE, TWO = (f"version: 1\nrules: [{{name: {name}, match: {{path: /a}}, public: true}}]\n" for name in ("one", "two"))
 BAD = "version: 2\nrules: []\n"
@@ -312,6 +314,20 @@ class TestWatch:
         await taken.wait()
         assert service.events == ["two"]
         assert not hurry.is_set()
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    async def test_a_change_that_was_seen_is_looked_at_again_soon(
+        self, changed: PolicyFile, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(policy_file, "SETTLE_SECONDS", 0.001)
+        service, hurry, taken = Service(), asyncio.Event(), asyncio.Event()
+        hurry.set()
+        task = asyncio.create_task(watch(changed, service.use, lambda _: taken.set(), hurry, poll_seconds=3600))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await taken.wait()
+        assert service.events == ["two"]
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task

@@ -107,16 +107,16 @@ class VerifiedTokens(Generic[T]):
         if (value := self._old.pop(digest, None)) is not None:
             self._old_bytes -= value.size
 
-    def tidy(self, stale: Callable[[T], bool]) -> None:
-        """Look at the next few, and drop what would never be asked for again; all have been looked at after a while."""
+    def tidy(self, stale: Callable[[T], bool]) -> bool:
+        """Look at the next few, and drop what would never be asked for again. :returns: whether there are more."""
         entries = chain(self._young.items(), self._old.items())
         some = list(islice(entries, self._tidied, self._tidied + TIDIED_AT_ONCE))
-        self._tidied += len(some)
-        if len(some) < TIDIED_AT_ONCE:
-            self._tidied = 0
+        more = len(some) == TIDIED_AT_ONCE
+        self._tidied = self._tidied + len(some) if more else 0
         for digest, value in some:
             if stale(value):
                 self.forget(digest)
+        return more
 
     def clear(self) -> None:
         """Forget everything."""

@@ -132,10 +132,16 @@ def test_tidying_drops_what_is_stale_bit_by_bit_and_nothing_else() -> None:
     memory = filled(count, max_entries=2 * count, max_bytes=10 * count)
     for number in range(0, count, 2):
         memory.put(digest(count + number), Value(2))
-    left = []
+    left, more = [], []
     for _ in range(40):
-        memory.tidy(lambda value: value.size == 2)
+        more.append(memory.tidy(lambda value: value.size == 2))
         left.append(len(memory))
     assert all(before - after <= TIDIED_AT_ONCE for before, after in itertools.pairwise(left))
     assert left[-1] == count == memory.size
     assert all(memory.get(digest(number)) for number in range(count))
+    assert more[:4] == [True] * 4, "some were not looked at yet"
+    assert False in more, "all were"
+
+
+def test_a_memory_that_is_looked_at_as_a_whole_needs_no_second_look() -> None:
+    assert not filled(TIDIED_AT_ONCE - 1, max_entries=4 * TIDIED_AT_ONCE, max_bytes=10_000).tidy(lambda _: False)
