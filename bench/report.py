@@ -19,12 +19,12 @@ runs (the decision alone, rules, tokens, sizes), the subjects take {turns} turns
   `envoy/envoy.yaml` ({message_bytes} bytes).
 - Envoy: one process with a listener for each subject, each of them `envoy/envoy.yaml` but for the filter that decides,
   with longer time limits, without access log, and answering by itself where chat-api would. Servers listen on Unix
-  sockets.
+  sockets; those whose turn it is not wait on the load's core.
 - `jwt_authn`: the same token, key set, issuer and audience, all claims as headers; no rule is held against it.
 - The old way: authz-service with `USE_OAUTH2_AUTH=false`. The Auth-API is a stand-in whose own time counts for nobody.
 - 1 and 32 connections: wrk, a closed loop. Half load: `bench/constant_rate.py`, where requests are due at fixed times
-  and latencies begin then; at half of what Envoy and authz-service (native) bear together for `no auth`, `jwt_authn`
-  and itself, at half of what each bears for the others.
+  and latencies begin then; at half of what Envoy and authz-service (native) bore together in the same repetition for
+  `no auth`, `jwt_authn` and itself, at half of what each bore for the others.
 """
 
 

@@ -88,12 +88,13 @@ def _transports(plan: Plan, running: Stage, samples: Samples, say: Say) -> None:
     for subject in subjects:
         if not ask_directly(running.servers[subject], running.message).startswith(core.ALLOWED):
             raise BenchFailed(f"{subject}: a good request was refused")
-        h2load(running.servers[subject].socket, call, seconds=1, core=running.cores.generator)
+        with running.turn(subject):
+            h2load(running.servers[subject].socket, call, seconds=1, core=running.cores.generator)
     for number in range(plan.repetitions):
         say(f"transports alone: {number + 1} of {plan.repetitions}")
         for subject in subjects:
             server = running.servers[subject]
-            with _used({"server": server}) as used:
+            with running.turn(subject), _used({"server": server}) as used:
                 load = h2load(server.socket, call, seconds=plan.seconds, core=running.cores.generator)
             samples.add(TRANSPORTS, subject, per_second=load.per_second, **_each(used, load))
 
@@ -102,40 +103,43 @@ def _through_envoy(plan: Plan, running: Stage, samples: Samples, say: Say) -> No
     if not has("wrk"):
         say("through Envoy: skipped, wrk is not installed (Debian: wrk)")
         return
-    subjects = list(running.envoy.ports)
-    for subject in subjects:
-        _wrk(running, subject, CONNECTIONS, 1)
+    for subject in running.envoy.ports:
+        with running.turn(subject):
+            _wrk(running, subject, CONNECTIONS, 1)
+    (running.directory / "request").write_bytes(raw_request(running))
     for number in range(plan.repetitions):
-        for section, connections in ((BUSY, CONNECTIONS), (SINGLE, 1)):
+        for section in (BUSY, HALF, SINGLE):
             say(f"{section}: {number + 1} of {plan.repetitions}")
-            for subject in subjects:
-                asked = questions(running)
-                with _used_by(running, subject) as used:
-                    load = _wrk(running, subject, connections, plan.seconds)
-                samples.add(
-                    section, subject, per_second=load.per_second, p50_ms=load.p50_ms, p99_ms=load.p99_ms,
-                    failed=load.failed, asked=(questions(running) - asked) / load.requests, **_each(used, load),
-                )  # fmt: skip
-    _half_load(plan, running, samples, say)
+            for subject in running.envoy.ports:
+                with running.turn(subject):
+                    if section == HALF:
+                        _half_load(plan, running, samples, subject)
+                    else:
+                        _closed_loop(plan, running, samples, section, subject)
 
 
-def _half_load(plan: Plan, running: Stage, samples: Samples, say: Say) -> None:
-    request = running.directory / "request"
-    request.write_bytes(raw_request(running))
-    for number in range(plan.repetitions):
-        say(f"{HALF}: {number + 1} of {plan.repetitions}")
-        for subject, port in running.envoy.ports.items():
-            bearable = samples.figure(BUSY, NATIVE if subject in SAME_RATE else subject, "per_second")
-            rate = bearable.median / 2 if bearable else 0.0
-            with _used_by(running, subject) as used:
-                load = constant_rate(
-                    port, request, rate=rate, seconds=plan.seconds, connections=CONNECTIONS,
-                    core=running.cores.generator, answer_end=REACHED,
-                )  # fmt: skip
-            samples.add(
-                HALF, subject, per_second=rate, p50_ms=load.p50_ms, p99_ms=load.p99_ms, failed=load.failed,
-                **_each(used, load),
-            )  # fmt: skip
+def _closed_loop(plan: Plan, running: Stage, samples: Samples, section: str, subject: str) -> None:
+    asked = questions(running)
+    with _used_by(running, subject) as used:
+        load = _wrk(running, subject, CONNECTIONS if section == BUSY else 1, plan.seconds)
+    samples.add(
+        section, subject, per_second=load.per_second, p50_ms=load.p50_ms, p99_ms=load.p99_ms, failed=load.failed,
+        asked=(questions(running) - asked) / load.requests, **_each(used, load),
+    )  # fmt: skip
+
+
+def _half_load(plan: Plan, running: Stage, samples: Samples, subject: str) -> None:
+    """Half of what was borne in this repetition: the machine is not as fast in each."""
+    rate = samples.values(BUSY, NATIVE if subject in SAME_RATE else subject, "per_second")[-1] / 2
+    with _used_by(running, subject) as used:
+        load = constant_rate(
+            running.envoy.ports[subject], running.directory / "request", rate=rate, seconds=plan.seconds,
+            connections=CONNECTIONS, core=running.cores.generator, answer_end=REACHED,
+        )  # fmt: skip
+    samples.add(
+        HALF, subject, per_second=rate, p50_ms=load.p50_ms, p99_ms=load.p99_ms, failed=load.failed,
+        **_each(used, load),
+    )  # fmt: skip
 
 
 def _wrk(running: Stage, subject: str, connections: int, seconds: int) -> Load:

@@ -1,4 +1,8 @@
-"""Everything that is measured, running side by side: each part on the subject's core, and idle until its turn."""
+"""Everything that is measured, running side by side.
+
+Servers that nobody asks still look after things now and then. So each comes to the subject's core for its turn, and
+waits for it on the load's.
+"""
 
 import json
 import tempfile
@@ -15,7 +19,7 @@ import grpc
 from authz_service.transport.check_service import METHOD
 from bench.credentials import HOST, ISSUER, PATH, claims, mint, request_headers
 from bench.envoy_listeners import Envoy
-from bench.machine import Cores
+from bench.machine import Cores, move
 from bench.processes import PATIENCE_SECONDS, BenchFailed, Child, Listener, Sidecar, module
 from demo.auth_api import SigningKey
 from demo.ports import free_port
@@ -51,6 +55,19 @@ class Stage(NamedTuple):
     def url(self, subject: str) -> str:
         """Where Envoy answers for this subject."""
         return f"http://127.0.0.1:{self.envoy.ports[subject]}{PATH}"
+
+    @contextmanager
+    def turn(self, subject: str) -> Iterator[None]:
+        """Its server, if it has one, shares the subject's core with nobody but Envoy."""
+        server = self.servers.get(subject)
+        if server is None:
+            yield
+            return
+        move(server.pid, self.cores.subject)
+        try:
+            yield
+        finally:
+            move(server.pid, self.cores.generator)
 
 
 @contextmanager
@@ -97,7 +114,7 @@ def raw_request(running: Stage) -> bytes:
 
 def _servers(directory: Path, auth_api: tuple[str, str], recorded: Path, cores: Cores) -> dict[str, Listener]:
     at_once, slow = auth_api
-    core = cores.subject
+    core = cores.generator
     environ = {
         "AUTH_API_ISSUER": ISSUER, "AUTH_API_JWKS_URL": f"{at_once}/jwks.json", "AUTHZ_POLICY_FILE": str(POLICY),
     }  # fmt: skip
