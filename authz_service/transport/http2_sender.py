@@ -21,7 +21,7 @@ from authz_service.transport.http2_frames import (
 from authz_service.transport.http2_headers import ANSWER_BLOCK, TABLE_SIZE_ZERO, TRAILERS_BLOCK, refusal_block
 from authz_service.transport.http2_streams import CLOSED, HALF_CLOSED, OPEN, Call
 
-MAX_WAITING_BYTES = 4 * 1024 * 1024
+MAX_WAITING_BYTES: Final = 4 * 1024 * 1024
 """Of answers that the peer's windows hold back."""
 IGNORED_STREAMS: Final = 1_000
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from enum import Enum
+from typing import Final
 
 from authz_service.transport.grpc_wire import MAX_BODY_BYTES, TOO_LARGE, Refusal
 from authz_service.transport.http2_headers import CallHead
@@ -15,7 +16,10 @@ class State(Enum):
     CLOSED = "answered, or reset"
 
 
-OPEN, HALF_CLOSED, CLOSED = State  # a look-up on an Enum costs four times that of a name
+# A look-up on an Enum takes time.
+OPEN: Final = State.OPEN
+HALF_CLOSED: Final = State.HALF_CLOSED
+CLOSED: Final = State.CLOSED
 
 
 class Call:

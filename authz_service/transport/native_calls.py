@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from authz_service.transport.backlog import Backlog, Lateness
 from authz_service.transport.check_service import METHOD
@@ -11,11 +11,11 @@ from authz_service.transport.grpc_wire import FAILED, UNKNOWN_METHOD, CallRefuse
 from authz_service.transport.http2 import Connection
 from authz_service.transport.http2_streams import CLOSED, Call
 
-TURN_SECONDS = 0.0005
+TURN_SECONDS: Final = 0.0005
 """Then others have theirs: what floods one connection keeps nobody waiting on another."""
-TURN_PIECES = 64
+TURN_PIECES: Final = 64
 """As many answers are gathered for one write at most."""
-AT_ONCE = 32
+AT_ONCE: Final = 32
 """As many calls are decided together at most."""
 
 CHECK = METHOD.encode()
