@@ -16,7 +16,7 @@ class State(Enum):
     CLOSED = "answered, or reset"
 
 
-# A look-up on an Enum takes time.
+# By names of their own: to look one up on an Enum takes longer.
 OPEN: Final = State.OPEN
 HALF_CLOSED: Final = State.HALF_CLOSED
 CLOSED: Final = State.CLOSED
