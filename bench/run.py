@@ -111,34 +111,23 @@ def _through_envoy(plan: Plan, running: Stage, samples: Samples, say: Say) -> No
         for section in (BUSY, HALF, SINGLE):
             say(f"{section}: {number + 1} of {plan.repetitions}")
             for subject in running.envoy.ports:
-                with running.turn(subject):
-                    if section == HALF:
-                        _half_load(plan, running, samples, subject)
-                    else:
-                        _closed_loop(plan, running, samples, section, subject)
+                asked = questions(running)
+                with running.turn(subject), _used_by(running, subject) as used:
+                    load = _load(plan, running, samples, section, subject)
+                samples.add(
+                    section, subject, per_second=load.per_second, p50_ms=load.p50_ms, p99_ms=load.p99_ms,
+                    failed=load.failed, asked=(questions(running) - asked) / load.requests, **_each(used, load),
+                )  # fmt: skip
 
 
-def _closed_loop(plan: Plan, running: Stage, samples: Samples, section: str, subject: str) -> None:
-    asked = questions(running)
-    with _used_by(running, subject) as used:
-        load = _wrk(running, subject, CONNECTIONS if section == BUSY else 1, plan.seconds)
-    samples.add(
-        section, subject, per_second=load.per_second, p50_ms=load.p50_ms, p99_ms=load.p99_ms, failed=load.failed,
-        asked=(questions(running) - asked) / load.requests, **_each(used, load),
-    )  # fmt: skip
-
-
-def _half_load(plan: Plan, running: Stage, samples: Samples, subject: str) -> None:
-    """Half of what was borne in this repetition: the machine is not as fast in each."""
+def _load(plan: Plan, running: Stage, samples: Samples, section: str, subject: str) -> Load:
+    if section != HALF:
+        return _wrk(running, subject, CONNECTIONS if section == BUSY else 1, plan.seconds)
+    # Half of what was borne in this repetition: the machine is not as fast in each.
     rate = samples.values(BUSY, NATIVE if subject in SAME_RATE else subject, "per_second")[-1] / 2
-    with _used_by(running, subject) as used:
-        load = constant_rate(
-            running.envoy.ports[subject], running.directory / "request", rate=rate, seconds=plan.seconds,
-            connections=CONNECTIONS, core=running.cores.generator, answer_end=REACHED,
-        )  # fmt: skip
-    samples.add(
-        HALF, subject, per_second=rate, p50_ms=load.p50_ms, p99_ms=load.p99_ms, failed=load.failed,
-        **_each(used, load),
+    return constant_rate(
+        running.envoy.ports[subject], running.directory / "request", rate=rate, seconds=plan.seconds,
+        connections=CONNECTIONS, core=running.cores.generator, answer_end=REACHED,
     )  # fmt: skip
 
 
