@@ -25,6 +25,8 @@ from authz_service.observability import decision_log
 from authz_service.observability.metrics import Metrics
 from authz_service.policy.loader import parse_policy
 from authz_service.response.challenge import deny
+from authz_service.token.jws import VerificationKey
+from authz_service.token.verified import TIDIED_AT_ONCE
 from tests.support.service import PATIENCE_SECONDS
 from tests.support.tokens import jwks, signing_key
 
@@ -74,7 +76,7 @@ def test_a_sandbox_that_lets_nobody_choose_does_no_harm(monkeypatch: pytest.Monk
 async def test_tokens_of_a_key_that_is_gone_and_expired_ones_are_forgotten_without_being_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decision_server, "TIDY_SECONDS", 0.001)
+    monkeypatch.setattr(decision_server, "TIDY_REST_SECONDS", 0.001)
     config = load_config({"AUTHZ_LISTEN": f"unix://{tmp_path}/authz.sock"})
     decisions = DecisionServer(config, NOTHING, key_rings(config, []), Metrics())
     kept, gone = (parse_key_set(jwks(signing_key(kid)), frozenset({"RS256"})).keys[kid] for kid in ("kept", "gone"))
@@ -82,15 +84,35 @@ async def test_tokens_of_a_key_that_is_gone_and_expired_ones_are_forgotten_witho
     remembered = decisions._ways.deciding.authorizer.remembered
     now = int(time.time())
     tokens = {b"good": (kept, 60), b"gone": (gone, 60), b"expired": (kept, -60), b"within the leeway": (kept, -1)}
-    for name, (key, expires_in) in tokens.items():
-        nothing = frozenset[str]()
-        claims = Claims(config.issuer, "user-1", now + expires_in, nothing, nothing, MappingProxyType({}))
-        remembered.put(name, Caller(claims, key, Identity(), brought=0))
     async with decisions.listening() as server, asyncio.timeout(PATIENCE_SECONDS):
+        await asyncio.sleep(0)  # the first look finds nothing
+        for name, (key, expires_in) in tokens.items():
+            remembered.put(name, caller(config.issuer, key, now + expires_in))
         while len(remembered) > 2:  # noqa: ASYNC110 - forgetting is no event
             await asyncio.sleep(0.01)
         await server.stop(0)
     assert all(remembered.get(name) for name in (b"good", b"within the leeway"))
+
+
+async def test_many_tokens_are_looked_at_without_a_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decision_server, "TIDY_SECONDS", 0.001)
+    monkeypatch.setattr(decision_server, "TIDY_REST_SECONDS", 3600)
+    config = load_config({"AUTHZ_LISTEN": f"unix://{tmp_path}/authz.sock"})
+    decisions = DecisionServer(config, NOTHING, key_rings(config, []), Metrics())
+    remembered = decisions._ways.deciding.authorizer.remembered
+    key = parse_key_set(jwks(signing_key("gone")), frozenset({"RS256"})).keys["gone"]
+    for number in range(2 * TIDIED_AT_ONCE):
+        remembered.put(b"%d" % number, caller(config.issuer, key, expires_at=0))
+    async with decisions.listening() as server, asyncio.timeout(PATIENCE_SECONDS):
+        while len(remembered):  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.01)
+        await server.stop(0)
+
+
+def caller(issuer: str, key: VerificationKey, expires_at: int) -> Caller:
+    nothing = frozenset[str]()
+    claims = Claims(issuer, "user-1", expires_at, nothing, nothing, MappingProxyType({}))
+    return Caller(claims, key, Identity(), brought=0)
 
 
 def written(metrics: Metrics) -> float:

@@ -111,11 +111,11 @@ class VerifiedTokens(Generic[T]):
         """Look at the next few, and drop what would never be asked for again. :returns: whether there are more."""
         entries = chain(self._young.items(), self._old.items())
         some = list(islice(entries, self._tidied, self._tidied + TIDIED_AT_ONCE))
+        going = [digest for digest, value in some if stale(value)]
+        for digest in going:
+            self.forget(digest)
         more = len(some) == TIDIED_AT_ONCE
-        self._tidied = self._tidied + len(some) if more else 0
-        for digest, value in some:
-            if stale(value):
-                self.forget(digest)
+        self._tidied = self._tidied + len(some) - len(going) if more else 0  # what stays moves up
         return more
 
     def clear(self) -> None:

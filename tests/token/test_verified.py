@@ -143,5 +143,13 @@ def test_tidying_drops_what_is_stale_bit_by_bit_and_nothing_else() -> None:
     assert False in more, "all were"
 
 
+def test_what_is_dropped_hides_nothing_from_the_next_looks() -> None:
+    memory = filled(5 * TIDIED_AT_ONCE, max_entries=20 * TIDIED_AT_ONCE, max_bytes=100_000)
+    looks = 1
+    while memory.tidy(lambda _: True):
+        looks += 1
+    assert (looks, len(memory)) == (6, 0), "a rest comes after these"
+
+
 def test_a_memory_that_is_looked_at_as_a_whole_needs_no_second_look() -> None:
     assert not filled(TIDIED_AT_ONCE - 1, max_entries=4 * TIDIED_AT_ONCE, max_bytes=10_000).tidy(lambda _: False)
