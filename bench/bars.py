@@ -7,7 +7,7 @@ from bench import core
 from bench.envoy_listeners import JWT_AUTHN, NO_AUTH
 from bench.run import BUSY, HALF, MEMORY, SINGLE, TRANSPORTS
 from bench.samples import Figure, Samples
-from bench.stage import EMPTY, NATIVE
+from bench.stage import CONSTANT, EMPTY, NATIVE
 
 MIB = 1024 * 1024
 
@@ -72,7 +72,9 @@ def _latency(percentile: str, limit: float) -> Callable[[Samples], tuple[str, bo
         if ours is None or peer is None:
             return None
         holds = ours.median <= max(limit, 2 * peer.median)
-        return f"{spread(ours, ' ms')}; jwt_authn {spread(peer, ' ms')}", holds
+        floor = samples.difference(HALF, percentile, CONSTANT, NO_AUTH)
+        figures = {"": ours, "; jwt_authn ": peer, f"; {CONSTANT} ": floor}
+        return "".join(name + spread(figure, " ms") for name, figure in figures.items() if figure), holds
 
     return measure
 

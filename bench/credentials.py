@@ -1,7 +1,8 @@
-"""The token, the claims and the requests that every subject is measured with."""
+"""The token, the claims and the requests that every subject is measured with, and how gRPC carries a message."""
 
 import time
 from collections.abc import Mapping
+from struct import Struct
 from typing import Any
 
 from authz_service._pb.external_auth_pb2 import CheckRequest
@@ -19,6 +20,7 @@ CLAIMS_TO_HEADERS = {
     "username": "x-auth-username", "email": "x-auth-email", "exp": "x-auth-exp",
 }  # fmt: skip
 """Header contract 1."""
+GRPC_PREFIX = Struct(">BL")
 
 
 def claims(subject: str = "user-1", **more: object) -> dict[str, Any]:
@@ -42,6 +44,18 @@ def request_headers(token: str) -> Mapping[str, str]:
         "Authorization": f"Bearer {token}", "Accept": "application/json", "Accept-Encoding": "gzip, br",
         "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
     }  # fmt: skip
+
+
+def check_request(token: str) -> bytes:
+    """The ``CheckRequest`` about it, less what no answer depends on."""
+    headers = {"authorization": f"Bearer {token}"}
+    http = {"method": "GET", "path": PATH, "host": HOST, "headers": headers}
+    return CheckRequest(attributes={"request": {"http": http}}).SerializeToString()
+
+
+def in_grpc(message: bytes) -> bytes:
+    """One that is not compressed, as a body of HTTP/2."""
+    return GRPC_PREFIX.pack(0, len(message)) + message
 
 
 class Template:

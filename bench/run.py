@@ -13,7 +13,18 @@ from bench.load import Load, h2load, has, wrk
 from bench.machine import Cores, on_core
 from bench.processes import BenchFailed, Child, module
 from bench.samples import Samples
-from bench.stage import EMPTY, EMPTY_NATIVE, GRPCIO, NATIVE, Stage, ask_directly, questions, raw_request, stage
+from bench.stage import (
+    CONSTANT,
+    EMPTY,
+    EMPTY_NATIVE,
+    GRPCIO,
+    NATIVE,
+    Stage,
+    ask_directly,
+    questions,
+    raw_request,
+    stage,
+)
 
 CORE, GROWTH, TRANSPORTS, ENVOY, MEMORY = "core", "growth", "transports", "envoy", "memory"
 SECTIONS = (CORE, GROWTH, TRANSPORTS, ENVOY, MEMORY)
@@ -103,6 +114,8 @@ def _through_envoy(plan: Plan, running: Stage, samples: Samples, say: Say) -> No
     if not has("wrk"):
         say("through Envoy: skipped, wrk is not installed (Debian: wrk)")
         return
+    if CONSTANT not in running.servers:
+        say("through Envoy: nothing to compare with a constant answer, cc is not installed (Debian: gcc)")
     for subject in running.envoy.ports:
         with running.turn(subject):
             _wrk(running, subject, CONNECTIONS, 1)

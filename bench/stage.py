@@ -10,14 +10,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from struct import Struct
 from typing import NamedTuple
 from urllib.request import Request, urlopen
 
 import grpc
 
 from authz_service.transport.check_service import METHOD
-from bench.credentials import HOST, ISSUER, PATH, claims, mint, request_headers
+from bench.constant_answer import constant_answer, has_compiler
+from bench.credentials import HOST, ISSUER, PATH, check_request, claims, in_grpc, mint, request_headers
 from bench.envoy_listeners import Envoy
 from bench.machine import Cores, move
 from bench.processes import PATIENCE_SECONDS, BenchFailed, Child, Listener, Sidecar, module
@@ -27,10 +27,9 @@ from demo.ports import free_port
 NATIVE, GRPCIO = "authz-service, native", "authz-service, grpcio"
 EMPTY, EMPTY_NATIVE = "empty grpc.aio handler", "empty native handler"
 OLD, OLD_SLOW = "old way, at once", "old way, 50 ms"
+CONSTANT = "constant answer, in C"
 AUTH_API_SECONDS = 0.05
 POLICY = Path(__file__).parent.parent / "demo" / "policy.yaml"
-
-GRPC_PREFIX = Struct(">BL")
 
 
 class Stage(NamedTuple):
@@ -83,13 +82,17 @@ def stage(cores: Cores) -> Iterator[Stage]:
             subject: stack.enter_context(server)
             for subject, server in _servers(directory, auth_api, recorded, cores).items()
         }
+        if has_compiler():
+            answer = ask_directly(servers[NATIVE], check_request(token))
+            constant = constant_answer(answer, directory / "constant.sock", core=cores.generator)
+            servers[CONSTANT] = stack.enter_context(constant)
         sockets = {subject: server.socket for subject, server in servers.items() if subject != EMPTY_NATIVE}
         envoy = stack.enter_context(Envoy(directory, key_set, sockets, core=cores.subject))
         running = Stage(cores, directory, token, servers, envoy, auth_api[0], b"")
         for subject in envoy.ports:
             _until_allowed(running, subject)
         message = recorded.read_bytes()
-        (directory / "call").write_bytes(GRPC_PREFIX.pack(0, len(message)) + message)
+        (directory / "call").write_bytes(in_grpc(message))
         yield running._replace(message=message)
 
 

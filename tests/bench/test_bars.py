@@ -7,7 +7,7 @@ from bench.bars import Bar, bars
 from bench.envoy_listeners import JWT_AUTHN, NO_AUTH
 from bench.run import BUSY, HALF, MEMORY, TRANSPORTS
 from bench.samples import Samples
-from bench.stage import EMPTY, NATIVE
+from bench.stage import CONSTANT, EMPTY, NATIVE
 
 
 def bar(samples: Samples, word: str) -> Bar:
@@ -59,6 +59,15 @@ def test_latency_is_what_is_added_to_no_auth(ours: float, peer: float, holds: bo
     for subject, p50 in ((NATIVE, ours), (JWT_AUTHN, peer), (NO_AUTH, 0.2)):
         samples.add(HALF, subject, p50_ms=p50)
     assert bar(samples, "added p50").holds is holds
+
+
+def test_what_no_server_can_undercut_is_beside_ours_and_changes_no_bar() -> None:
+    samples = Samples()
+    for subject, p50 in ((NATIVE, 0.6), (JWT_AUTHN, 0.25), (NO_AUTH, 0.2), (CONSTANT, 0.55)):
+        samples.add(HALF, subject, p50_ms=p50)
+    added = bar(samples, "added p50")
+    assert "constant answer, in C 0.35 ms" in added.measured
+    assert not added.holds
 
 
 def test_one_request_that_failed_is_one_too_many() -> None:
