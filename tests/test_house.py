@@ -46,7 +46,8 @@ IO = frozenset({
 SOLE_IMPORTERS = {
     "aiohttp": {"http_library"},
     "jose": {"token.jose_library"},
-    "authz_service._pb": {"transport.check"},
+    "authz_service._pb": {"transport.check_message"},
+    "google": {"transport.check_message"},
     "grpc": {"transport.grpcio_server"},
     "opentelemetry": {"observability.tracing"},
 }

@@ -1,4 +1,4 @@
-"""``CheckRequest`` bytes -> ``HttpRequest``; ``Decision`` -> ``CheckResponse`` bytes. The only user of the stubs.
+"""``CheckRequest`` bytes -> ``HttpRequest``; ``Decision`` -> ``CheckResponse`` bytes, written by hand.
 
 Envoy decides on ``CheckResponse.status.code`` alone and reads an absent one as "allow", so each answer carries it.
 """
@@ -8,20 +8,14 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import Final
 
-from google.protobuf.message import DecodeError
-from google.protobuf.struct_pb2 import Struct, Value
-
-from authz_service._pb.attribute_context_pb2 import AttributeContext
-from authz_service._pb.external_auth_pb2 import CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse
-from authz_service._pb.messages_pb2 import HeaderValue, HeaderValueOption, Status
 from authz_service.alphabet import HTTP_TOKEN, Alphabet
-from authz_service.errors import InternalError, Reason, RequestRefused
+from authz_service.errors import InternalError, Reason
 from authz_service.kept import Outcome, Unspoken
 from authz_service.model import Allow, Decision, Deny, Headers, HttpRequest, Verdict
 from authz_service.response.challenge import deny
 from authz_service.response.identity_headers import EVERY_ALLOW
-from authz_service.transport.check_fields import Fields, Unusual, read_fields
-from authz_service.transport.protobuf_wire import LENGTHS, delimited, tag
+from authz_service.transport.check_fields import Fields, Unusual, malformed, read_fields
+from authz_service.transport.protobuf_wire import LENGTHS, delimited, number, tag
 
 OK, INVALID_ARGUMENT, PERMISSION_DENIED, INTERNAL, UNAVAILABLE, UNAUTHENTICATED = 0, 3, 7, 13, 14, 16
 """``google.rpc.Code``."""
@@ -32,32 +26,46 @@ FIRST_SERVER_ERROR: Final = 500
 KNOWN: Final = 1024
 """How many encoded parts are kept, of each kind; what clients choose can push out the others, and no more."""
 
-OK_RESPONSE: Final = tag(CheckResponse.OK_RESPONSE_FIELD_NUMBER)
-DENIED_RESPONSE: Final = tag(CheckResponse.DENIED_RESPONSE_FIELD_NUMBER)
-ERROR_RESPONSE: Final = tag(CheckResponse.ERROR_RESPONSE_FIELD_NUMBER)
-DYNAMIC_METADATA: Final = tag(CheckResponse.DYNAMIC_METADATA_FIELD_NUMBER)
-BODY: Final = tag(DeniedHttpResponse.BODY_FIELD_NUMBER)
-HEADERS: Final = tag(OkHttpResponse.HEADERS_FIELD_NUMBER)
-"""DeniedHttpResponse numbers them likewise."""
-HEADER: Final = tag(HeaderValueOption.HEADER_FIELD_NUMBER)
-HEADER_KEY: Final = tag(HeaderValue.KEY_FIELD_NUMBER)
-HEADER_VALUE: Final = tag(HeaderValue.VALUE_FIELD_NUMBER)
-FIELDS: Final = tag(Struct.FIELDS_FIELD_NUMBER)
+# Fields, by their numbers in protos/ and google/protobuf/struct.proto.
+STATUS: Final = tag(1)
+"""This and the next four of ``CheckResponse``."""
+DENIED_RESPONSE: Final = tag(2)
+OK_RESPONSE: Final = tag(3)
+DYNAMIC_METADATA: Final = tag(4)
+ERROR_RESPONSE: Final = tag(5)
+CODE: Final = 1
+"""Of ``Status`` and of ``HttpStatus``."""
+HTTP_STATUS: Final = tag(1)
+"""Of ``DeniedHttpResponse``."""
+HEADERS: Final = tag(2)
+"""Of ``DeniedHttpResponse`` and of ``OkHttpResponse``."""
+BODY: Final = tag(3)
+"""Of ``DeniedHttpResponse``."""
+HEADERS_TO_REMOVE: Final = tag(5)
+"""Of ``OkHttpResponse``."""
+HEADER: Final = tag(1)
+"""Of ``HeaderValueOption``; the next two are its numbers."""
+OVERWRITE: Final = number(3, 2)
+"""``append_action: OVERWRITE_IF_EXISTS_OR_ADD``."""
+KEPT_EMPTY: Final = OVERWRITE + number(4, 1)
+"""And ``keep_empty_value: true``."""
+HEADER_KEY: Final = tag(1)
+HEADER_VALUE: Final = tag(2)
+"""Of ``HeaderValue``."""
+FIELDS: Final = tag(1)
+"""Of ``google.protobuf.Struct``: a map, each entry a message with two fields."""
 FIELD_NAME: Final = tag(1)
 FIELD_VALUE: Final = tag(2)
-"""An entry of a map is a message with two fields."""
-STRING_VALUE: Final = tag(Value.STRING_VALUE_FIELD_NUMBER)
+STRING_VALUE: Final = tag(3)
+"""Of ``google.protobuf.Value``."""
 REASON, RULE, MODE, SUB, KID = (delimited(FIELD_NAME, name) for name in (b"reason", b"rule", b"mode", b"sub", b"kid"))
 NO_SUB: Final = delimited(FIELDS, SUB + delimited(FIELD_VALUE, delimited(STRING_VALUE, b"")))
 
 _VISIBLE: Final = Alphabet(bytes(range(0x21, 0x7F)))
 """All that most values of headers are made of."""
 _value: Final = itemgetter(1)
-parse: Final = CheckRequest.FromString
 new_tuple: Final = tuple.__new__  # a named tuple's constructor is a function in Python; one is built for each request
-OVERWRITE: Final = HeaderValueOption(append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD).SerializeToString()
-KEPT_EMPTY: Final = OVERWRITE + HeaderValueOption(keep_empty_value=True).SerializeToString()
-OK_STATUS: Final = CheckResponse(status=Status(code=OK)).SerializeToString()
+OK_STATUS: Final = delimited(STATUS, number(CODE, OK))
 log = logging.getLogger(__name__)
 
 
@@ -75,7 +83,7 @@ def read_check_request(message: bytes) -> HttpRequest:
     except Unusual:
         own_id, method, path, host, headers = _read_in_general(message)
     if not method:
-        raise _malformed()  # neither HTTP/1.1 nor HTTP/2 has such a request; so reads a CheckRequest without `http`
+        raise malformed()  # neither HTTP/1.1 nor HTTP/2 has such a request; so reads a CheckRequest without `http`
     request_id = ""
     for name, value in headers:
         if name == "x-request-id":
@@ -86,32 +94,9 @@ def read_check_request(message: bytes) -> HttpRequest:
 
 
 def _read_in_general(message: bytes) -> Fields:
-    try:
-        http = parse(message).attributes.request.http
-    except DecodeError:
-        raise _malformed() from None
-    headers = list(http.headers.items())
-    if http.HasField("header_map"):
-        # Envoy fills one of the two. Should both be there, every header counts: nothing hides behind the other list.
-        headers.extend(_raw_headers(http))
-    return http.id, http.method, http.path, http.host, headers
+    from authz_service.transport.check_message import read_message  # noqa: PLC0415 - memory, for the few that need it
 
-
-def _raw_headers(http: AttributeContext.HttpRequest) -> Headers:
-    r"""The headers under ``encode_raw_headers``.
-
-    Bytes are read as ISO 8859-1, RFC 9110 section 5.5: each byte is one character and no two values become equal;
-    ASCII stays itself and no other byte becomes ASCII, not even after ``lower()``. UTF-8 with a second guess for what
-    is not UTF-8 would make ``\xc3\xa9`` and ``\xe9`` the same text.
-    """
-    entries = http.header_map.headers
-    if any(entry.value and entry.raw_value for entry in entries):
-        raise _malformed()  # envoy.config.core.v3.HeaderValue: only one of them
-    return tuple((entry.key, entry.value or entry.raw_value.decode("latin-1")) for entry in entries)
-
-
-def _malformed() -> RequestRefused:
-    return RequestRefused(Reason.REQUEST_MALFORMED, "The request cannot be read.")
+    return read_message(message)
 
 
 def write_check_response(decision: Decision) -> bytes:
@@ -172,7 +157,7 @@ def _encode_changes(set_headers: Headers, names: tuple[str, ...]) -> bytes:
     """
     written = {name.lower() for name, _ in set_headers}
     removed = [name for name in names if name.lower() not in written and HTTP_TOKEN.fullmatch(name)]
-    return _encode_headers(set_headers) + OkHttpResponse(headers_to_remove=removed).SerializeToString()
+    return _encode_headers(set_headers) + b"".join([delimited(HEADERS_TO_REMOVE, name.encode()) for name in removed])
 
 
 _known_changes: Final = lru_cache(KNOWN)(_encode_changes)
@@ -231,7 +216,7 @@ def _write_deny(denial: Deny) -> bytes:
 @lru_cache(KNOWN)
 def _encode_refusal(status: int, headers: Headers) -> bytes:
     """``DeniedHttpResponse`` without its body."""
-    return DeniedHttpResponse(status={"code": status}).SerializeToString() + _encode_headers(headers)
+    return delimited(HTTP_STATUS, number(CODE, status)) + _encode_headers(headers)
 
 
 @lru_cache(KNOWN)
@@ -239,8 +224,7 @@ def _encode_status(status: int) -> bytes:
     """``google.rpc.Status``, whatever the status of a denial never OK; and the tag of the response that follows."""
     is_error = status >= FIRST_SERVER_ERROR  # Envoy counts an error, not a denial
     code = CODES.get(status, INTERNAL if is_error else PERMISSION_DENIED)
-    answer = CheckResponse(status=Status(code=code)).SerializeToString()
-    return answer + (ERROR_RESPONSE if is_error else DENIED_RESPONSE)
+    return delimited(STATUS, number(CODE, code)) + (ERROR_RESPONSE if is_error else DENIED_RESPONSE)
 
 
 def _encode_headers(headers: Headers) -> bytes:

@@ -8,6 +8,7 @@ the library would read (protobuf's encoding guide).
 
 from typing import Final
 
+from authz_service.errors import Reason, RequestRefused
 from authz_service.transport.protobuf_wire import LENGTH_DELIMITED, VARINT
 
 WIRE_TYPE: Final = 0x07
@@ -42,6 +43,11 @@ Fields = tuple[str, str, str, str, list[tuple[str, str]]]
 
 class Unusual(Exception):
     """To be read in the general way."""
+
+
+def malformed() -> RequestRefused:
+    """Of whatever is not a ``CheckRequest`` about an HTTP request."""
+    return RequestRefused(Reason.REQUEST_MALFORMED, "The request cannot be read.")
 
 
 def read_fields(message: bytes) -> Fields:

@@ -1,4 +1,4 @@
-"""Length-delimited fields of protobuf messages (its encoding guide), for what is written once for each request.
+"""Fields of protobuf messages (its encoding guide), for what is written once for each request.
 
 A message is its fields one after the other, in any order. So one can be put together from parts that were encoded
 before, and the constructors of the generated classes cost several times what the octets do.
@@ -36,6 +36,11 @@ LENGTHS: Final = _Lengths((length, _varint(length)) for length in range(USUAL_LE
 def tag(field_number: int) -> bytes:
     """What leads a length-delimited field; its number is less than 16."""
     return bytes([field_number << 3 | LENGTH_DELIMITED])
+
+
+def number(field_number: int, value: int) -> bytes:
+    """A field that is one; the number of the field is less than 16, its value not negative."""
+    return bytes([field_number << 3 | VARINT]) + _varint(value)
 
 
 def delimited(field: bytes, content: bytes) -> bytes:

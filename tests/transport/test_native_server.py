@@ -970,8 +970,10 @@ async def test_connection_beyond_the_limit_is_let_go(monkeypatch: pytest.MonkeyP
         await client.until(h2.events.StreamEnded)
 
 
-async def test_native_server_imports_no_grpc() -> None:
-    code = "import sys, authz_service.transport.native_server; sys.exit('grpc' in sys.modules)"
+@pytest.mark.parametrize("library", ["grpc", "google.protobuf"])
+async def test_a_process_with_this_server_does_not_load(library: str) -> None:
+    rooms = "authz_service.server, authz_service.transport.native_server"
+    code = f"import sys, {rooms}; sys.exit({library!r} in sys.modules)"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
     assert await process.wait() == 0
 
