@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple
 
 from bench import core
+from bench.constant_answer import has_compiler
 from bench.constant_rate import constant_rate
 from bench.envoy_listeners import JWT_AUTHN, JWT_AUTHN_CACHED, NO_AUTH, REACHED
 from bench.load import Load, h2load, has, wrk
@@ -40,15 +41,24 @@ Say = Callable[[str], None]
 class Plan(NamedTuple):
     """How long and how often."""
 
+    starts: int
+    """How often Envoy and the servers are started anew: where its memory came to lie makes a process slower or faster
+    for as long as it runs."""
     repetitions: int
+    """Of everything, in all starts together."""
     seconds: int
     calls: int
     tokens: int
     sections: tuple[str, ...] = SECTIONS
 
+    @property
+    def alone(self) -> bool:
+        """Whether no server is measured."""
+        return not {MEMORY, TRANSPORTS, ENVOY}.intersection(self.sections)
 
-FULL = Plan(repetitions=7, seconds=3, calls=20_000, tokens=100_000)
-QUICK = Plan(repetitions=3, seconds=1, calls=4_000, tokens=10_000)
+
+FULL = Plan(starts=7, repetitions=7, seconds=3, calls=20_000, tokens=100_000)
+QUICK = Plan(starts=1, repetitions=3, seconds=1, calls=4_000, tokens=10_000)
 
 
 def measure(plan: Plan, cores: Cores, samples: Samples, say: Say) -> dict[str, int]:
@@ -56,20 +66,47 @@ def measure(plan: Plan, cores: Cores, samples: Samples, say: Say) -> dict[str, i
 
     :raises BenchFailed: something did not work, which makes the figures worthless.
     """
-    say("starting the subjects")
-    with stage(cores) as running:
-        if MEMORY in plan.sections:
-            _memory(running, samples)
-        for section, part in ((TRANSPORTS, _transports), (ENVOY, _through_envoy)):
-            if section in plan.sections:
-                part(plan, running, samples, say)
-        for section, parts in ((CORE, ["decisions"]), (GROWTH, ["rules", "tokens", "sizes"])):
-            for what in parts if section in plan.sections else ():
-                say(f"core: {what}")
-                _core(plan, running, what, samples)
-        return {
-            "repetitions": plan.repetitions, "token_bytes": len(running.token), "message_bytes": len(running.message),
-        }  # fmt: skip
+    plan = _possible(plan, say)
+    starts = 1 if plan.alone else plan.starts
+    for start in range(starts):
+        say(f"starting the subjects: {start + 1} of {starts}")
+        with stage(cores) as running:
+            _side_by_side(plan, start, running, samples, say)
+            if start + 1 == starts:
+                _by_themselves(plan, running, samples, say)
+            facts = {"token_bytes": len(running.token), "message_bytes": len(running.message)}
+    return {"starts": starts, "repetitions": plan.repetitions, **facts}
+
+
+def _possible(plan: Plan, say: Say) -> Plan:
+    """Less what cannot be measured here, said once."""
+    missing = {
+        TRANSPORTS: "" if has("h2load") else "h2load is not installed (Debian: nghttp2-client)",
+        ENVOY: "" if has("wrk") else "wrk is not installed (Debian: wrk)",
+    }
+    for section in plan.sections:
+        if missing.get(section):
+            say(f"{section}: skipped, {missing[section]}")
+    if not has_compiler():
+        say(f"{CONSTANT}: skipped, cc is not installed (Debian: gcc)")
+    return plan._replace(sections=tuple(section for section in plan.sections if not missing.get(section)))
+
+
+def _side_by_side(plan: Plan, start: int, running: Stage, samples: Samples, say: Say) -> None:
+    if MEMORY in plan.sections:
+        _memory(running, samples)
+    repetitions = plan.repetitions // plan.starts
+    numbers = range(start * repetitions, (start + 1) * repetitions)
+    for section, part in ((TRANSPORTS, _transports), (ENVOY, _through_envoy)):
+        if section in plan.sections:
+            part(plan, numbers, running, samples, say)
+
+
+def _by_themselves(plan: Plan, running: Stage, samples: Samples, say: Say) -> None:
+    for section, parts in ((CORE, ["decisions"]), (GROWTH, ["rules", "tokens", "sizes"])):
+        for what in parts if section in plan.sections else ():
+            say(f"core: {what}")
+            _core(plan, running, what, samples)
 
 
 def _memory(running: Stage, samples: Samples) -> None:
@@ -90,10 +127,7 @@ def _core(plan: Plan, running: Stage, what: str, samples: Samples) -> None:
         samples.add(section, subject, **quantities)
 
 
-def _transports(plan: Plan, running: Stage, samples: Samples, say: Say) -> None:
-    if not has("h2load"):
-        say("transports alone: skipped, h2load is not installed (Debian: nghttp2-client)")
-        return
+def _transports(plan: Plan, numbers: range, running: Stage, samples: Samples, say: Say) -> None:
     subjects = (NATIVE, EMPTY, GRPCIO, EMPTY_NATIVE)
     call = running.directory / "call"
     for subject in subjects:
@@ -101,7 +135,7 @@ def _transports(plan: Plan, running: Stage, samples: Samples, say: Say) -> None:
             raise BenchFailed(f"{subject}: a good request was refused")
         with running.turn(subject):
             h2load(running.servers[subject].socket, call, seconds=1, core=running.cores.generator)
-    for number in range(plan.repetitions):
+    for number in numbers:
         say(f"transports alone: {number + 1} of {plan.repetitions}")
         for subject in subjects:
             server = running.servers[subject]
@@ -110,17 +144,12 @@ def _transports(plan: Plan, running: Stage, samples: Samples, say: Say) -> None:
             samples.add(TRANSPORTS, subject, per_second=load.per_second, **_each(used, load))
 
 
-def _through_envoy(plan: Plan, running: Stage, samples: Samples, say: Say) -> None:
-    if not has("wrk"):
-        say("through Envoy: skipped, wrk is not installed (Debian: wrk)")
-        return
-    if CONSTANT not in running.servers:
-        say("through Envoy: nothing to compare with a constant answer, cc is not installed (Debian: gcc)")
+def _through_envoy(plan: Plan, numbers: range, running: Stage, samples: Samples, say: Say) -> None:
     for subject in running.envoy.ports:
         with running.turn(subject):
             _wrk(running, subject, CONNECTIONS, 1)
     (running.directory / "request").write_bytes(raw_request(running))
-    for number in range(plan.repetitions):
+    for number in numbers:
         for section in (BUSY, HALF, SINGLE):
             say(f"{section}: {number + 1} of {plan.repetitions}")
             for subject in running.envoy.ports:
