@@ -87,7 +87,7 @@ def _possible(plan: Plan, say: Say) -> Plan:
     for section in plan.sections:
         if missing.get(section):
             say(f"{section}: skipped, {missing[section]}")
-    if not has_compiler():
+    if ENVOY in plan.sections and not has_compiler():
         say(f"{CONSTANT}: skipped, cc is not installed (Debian: gcc)")
     return plan._replace(sections=tuple(section for section in plan.sections if not missing.get(section)))
 

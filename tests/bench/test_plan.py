@@ -1,0 +1,27 @@
+"""How often what is measured."""
+
+import pytest
+
+from bench.run import CORE, ENVOY, FULL, GROWTH, MEMORY, QUICK, TRANSPORTS, Plan, _possible
+
+
+@pytest.mark.parametrize("plan", [FULL, QUICK])
+def test_every_start_has_as_many_repetitions(plan: Plan) -> None:
+    assert plan.repetitions % plan.starts == 0
+
+
+@pytest.mark.parametrize("section", [MEMORY, TRANSPORTS, ENVOY])
+def test_servers_are_started_anew_where_they_are_measured(section: str) -> None:
+    assert not FULL._replace(sections=(CORE, section)).alone
+    assert FULL._replace(sections=(CORE, GROWTH)).alone
+
+
+@pytest.mark.parametrize(("tools", "left"), [("", (CORE, MEMORY)), ("wrk", (CORE, ENVOY, MEMORY))])
+def test_what_a_tool_is_missing_for_is_left_out_and_said_once(
+    tools: str, left: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.run.has", lambda tool: tool in tools.split())
+    said: list[str] = []
+    plan = _possible(FULL._replace(sections=(CORE, TRANSPORTS, ENVOY, MEMORY)), said.append)
+    assert plan.sections == left
+    assert [line.split(":")[0] for line in said if "skipped" in line][:1] == [TRANSPORTS]
