@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import sys
 from collections.abc import Awaitable
 
 import pytest
@@ -75,6 +76,17 @@ def test_what_cannot_be_read_is_no_request_to_tell_of() -> None:
     seen = Seen()
     assert not Checks(POLICY, witnesses=[seen]).check(b"\xff").allowed
     assert seen.decisions == []
+
+
+def test_while_the_library_for_unusual_messages_cannot_be_loaded_they_are_denied(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    checks, unusual = Checks(POLICY), check_request(path="/healthz", raw=True)
+    with monkeypatch.context() as broken:
+        broken.setitem(sys.modules, "authz_service.transport.check_message", None)
+        assert checks.check(unusual).metadata["reason"] == Reason.INTERNAL_ERROR
+    assert "Check failed and the request is denied" in caplog.text
+    assert checks.check(unusual).allowed
 
 
 def test_a_witness_that_breaks_changes_no_answer_and_keeps_nobody_else_from_seeing(
