@@ -3,7 +3,6 @@
 What it adds to a request is Envoy's and the machine's, so a sidecar can hardly add less.
 """
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -15,11 +14,6 @@ from bench.processes import BenchFailed, Listener
 SOURCE = Path(__file__).with_suffix(".c")
 COMPILER = "cc"
 HEALTHY = HealthCheckResponse(status=HealthCheckResponse.SERVING).SerializeToString()
-
-
-def has_compiler() -> bool:
-    """Whether it can be had; Debian: gcc."""
-    return shutil.which(COMPILER) is not None
 
 
 def constant_answer(answer: bytes, socket: Path, *, core: int) -> Listener:

@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Mapping
-from struct import Struct
 from typing import Any
 
 from authz_service._pb.external_auth_pb2 import CheckRequest
+from authz_service.transport.grpc_wire import MESSAGE_PREFIX
 from demo.auth_api import AUDIENCE, SigningKey
 
 ISSUER = "http://auth-api:8000"
@@ -20,7 +20,6 @@ CLAIMS_TO_HEADERS = {
     "username": "x-auth-username", "email": "x-auth-email", "exp": "x-auth-exp",
 }  # fmt: skip
 """Header contract 1."""
-GRPC_PREFIX = Struct(">BL")
 
 
 def claims(subject: str = "user-1", **more: object) -> dict[str, Any]:
@@ -55,7 +54,7 @@ def check_request(token: str) -> bytes:
 
 def in_grpc(message: bytes) -> bytes:
     """One that is not compressed, as a body of HTTP/2."""
-    return GRPC_PREFIX.pack(0, len(message)) + message
+    return MESSAGE_PREFIX.pack(0, len(message)) + message
 
 
 class Template:

@@ -28,7 +28,7 @@ class Load(NamedTuple):
 
 
 def has(tool: str) -> bool:
-    """Whether it is installed; both come with the system's packages (nghttp2-client, wrk)."""
+    """Whether it is installed; all come with the system's packages (h2load: nghttp2-client, wrk, cc: gcc)."""
     return shutil.which(tool) is not None
 
 

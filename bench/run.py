@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple
 
 from bench import core
-from bench.constant_answer import has_compiler
+from bench.constant_answer import COMPILER
 from bench.constant_rate import constant_rate
 from bench.envoy_listeners import JWT_AUTHN, JWT_AUTHN_CACHED, NO_AUTH, REACHED
 from bench.load import Load, h2load, has, wrk
@@ -87,8 +87,8 @@ def _possible(plan: Plan, say: Say) -> Plan:
     for section in plan.sections:
         if missing.get(section):
             say(f"{section}: skipped, {missing[section]}")
-    if ENVOY in plan.sections and not has_compiler():
-        say(f"{CONSTANT}: skipped, cc is not installed (Debian: gcc)")
+    if ENVOY in plan.sections and not has(COMPILER):
+        say(f"{CONSTANT}: skipped, {COMPILER} is not installed (Debian: gcc)")
     return plan._replace(sections=tuple(section for section in plan.sections if not missing.get(section)))
 
 

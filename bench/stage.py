@@ -16,9 +16,10 @@ from urllib.request import Request, urlopen
 import grpc
 
 from authz_service.transport.check_service import METHOD
-from bench.constant_answer import constant_answer, has_compiler
+from bench.constant_answer import COMPILER, constant_answer
 from bench.credentials import HOST, ISSUER, PATH, check_request, claims, in_grpc, mint, request_headers
 from bench.envoy_listeners import Envoy
+from bench.load import has
 from bench.machine import Cores, move
 from bench.processes import PATIENCE_SECONDS, BenchFailed, Child, Listener, Sidecar, module
 from demo.auth_api import SigningKey
@@ -82,7 +83,7 @@ def stage(cores: Cores) -> Iterator[Stage]:
             subject: stack.enter_context(server)
             for subject, server in _servers(directory, auth_api, recorded, cores).items()
         }
-        if has_compiler():
+        if has(COMPILER):
             answer = ask_directly(servers[NATIVE], check_request(token))
             constant = constant_answer(answer, directory / "constant.sock", core=cores.generator)
             servers[CONSTANT] = stack.enter_context(constant)

@@ -1,7 +1,7 @@
 """A ``CheckRequest`` in whatever encoding, read by protobuf's library. The only user of the stubs.
 
 Loaded for the first message that :mod:`.check_fields` leaves to it, which under ``envoy/envoy.yaml`` takes a header of
-more than 16 KiB: the library is three megabytes of memory.
+more than 16 KiB: the library takes memory in every process that has it.
 """
 
 from google.protobuf.message import DecodeError

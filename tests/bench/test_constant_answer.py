@@ -10,7 +10,8 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from authz_service._pb.external_auth_pb2 import CheckResponse
 from authz_service.transport.check_service import METHOD
-from bench.constant_answer import constant_answer, has_compiler
+from bench.constant_answer import COMPILER, constant_answer
+from bench.load import has
 
 ALLOW = CheckResponse(status={"code": 0}, ok_response={"headers_to_remove": ["x-auth-sub"]})
 HEALTH = "/grpc.health.v1.Health/Check"
@@ -21,7 +22,7 @@ MESSAGE = bytes(1000)
 
 @pytest.fixture
 def channel(tmp_path: Path) -> Iterator[grpc.Channel]:
-    if not has_compiler():
+    if not has(COMPILER):
         pytest.skip("cc is not installed")
     core = min(os.sched_getaffinity(0))
     with (

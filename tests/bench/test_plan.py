@@ -3,6 +3,7 @@
 import pytest
 
 from bench.run import CORE, ENVOY, FULL, GROWTH, MEMORY, QUICK, TRANSPORTS, Plan, _possible
+from bench.stage import CONSTANT
 
 
 @pytest.mark.parametrize("plan", [FULL, QUICK])
@@ -16,12 +17,20 @@ def test_servers_are_started_anew_where_they_are_measured(section: str) -> None:
     assert FULL._replace(sections=(CORE, GROWTH)).alone
 
 
-@pytest.mark.parametrize(("tools", "left"), [("", (CORE, MEMORY)), ("wrk", (CORE, ENVOY, MEMORY))])
+@pytest.mark.parametrize(
+    ("tools", "left", "skipped"),
+    [
+        ("h2load wrk cc", (CORE, TRANSPORTS, ENVOY, MEMORY), []),
+        ("h2load wrk", (CORE, TRANSPORTS, ENVOY, MEMORY), [CONSTANT]),
+        ("wrk cc", (CORE, ENVOY, MEMORY), [TRANSPORTS]),
+        ("", (CORE, MEMORY), [TRANSPORTS, ENVOY, CONSTANT]),
+    ],
+)
 def test_what_a_tool_is_missing_for_is_left_out_and_said_once(
-    tools: str, left: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    tools: str, left: tuple[str, ...], skipped: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bench.run.has", lambda tool: tool in tools.split())
     said: list[str] = []
     plan = _possible(FULL._replace(sections=(CORE, TRANSPORTS, ENVOY, MEMORY)), said.append)
     assert plan.sections == left
-    assert [line.split(":")[0] for line in said if "skipped" in line][:1] == [TRANSPORTS]
+    assert [line.split(":")[0] for line in said] == skipped
