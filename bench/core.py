@@ -1,6 +1,6 @@
 """``python -m bench.core``: what one decision takes, and how that grows with rules, tokens and their size.
 
-Each of the four has a process of its own, so that none finds the memory of another. Prints one sample a line.
+Each of the four has processes of its own, so that none finds the memory of another. Prints one sample a line.
 """
 
 import argparse

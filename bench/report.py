@@ -12,10 +12,9 @@ from bench.stage import EMPTY, NATIVE, OLD, OLD_SLOW
 METHOD = """\
 One run, all subjects side by side: the load on one core, what bears it (Envoy and the server together) on another.
 Each figure is the median of {repetitions} interleaved repetitions, with the least and the greatest; a ratio is taken
-within each repetition. Envoy and the servers are started {starts} times in it, since where its memory came to lie makes
-a process slower or faster for as long as it runs. Processor time is user and system, by the kernel's clock of each
-process. Where no server runs (the decision alone, rules, tokens, sizes), the subjects take {turns} turns in each
-repetition.
+within each repetition. All processes are started {starts} times in it, since where its memory came to lie makes one
+slower or faster for as long as it runs. Processor time is user and system, by the kernel's clock of each process. Where
+no server runs (the decision alone, rules, tokens, sizes), the subjects take {turns} turns in each repetition.
 
 - The request: a GET with an RS256 token of {token_bytes} bytes and seven permissions, as Envoy asks about it with
   `envoy/envoy.yaml` ({message_bytes} bytes).

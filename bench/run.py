@@ -42,14 +42,19 @@ class Plan(NamedTuple):
     """How long and how often."""
 
     starts: int
-    """How often Envoy and the servers are started anew: where its memory came to lie makes a process slower or faster
-    for as long as it runs."""
+    """How often each process is started anew: where its memory came to lie makes it slower or faster for as long as it
+    runs."""
     repetitions: int
     """Of everything, in all starts together."""
     seconds: int
     calls: int
     tokens: int
     sections: tuple[str, ...] = SECTIONS
+
+    @property
+    def in_each_start(self) -> int:
+        """How many of the repetitions."""
+        return self.repetitions // self.starts
 
     @property
     def alone(self) -> bool:
@@ -75,7 +80,7 @@ def measure(plan: Plan, cores: Cores, samples: Samples, say: Say) -> dict[str, i
             if start + 1 == starts:
                 _by_themselves(plan, running, samples, say)
             facts = {"token_bytes": len(running.token), "message_bytes": len(running.message)}
-    return {"starts": starts, "repetitions": plan.repetitions, **facts}
+    return {"starts": plan.starts, "repetitions": plan.repetitions, **facts}
 
 
 def _possible(plan: Plan, say: Say) -> Plan:
@@ -95,31 +100,33 @@ def _possible(plan: Plan, say: Say) -> Plan:
 def _side_by_side(plan: Plan, start: int, running: Stage, samples: Samples, say: Say) -> None:
     if MEMORY in plan.sections:
         _memory(running, samples)
-    repetitions = plan.repetitions // plan.starts
-    numbers = range(start * repetitions, (start + 1) * repetitions)
+    numbers = range(start * plan.in_each_start, (start + 1) * plan.in_each_start)
     for section, part in ((TRANSPORTS, _transports), (ENVOY, _through_envoy)):
         if section in plan.sections:
             part(plan, numbers, running, samples, say)
 
 
 def _by_themselves(plan: Plan, running: Stage, samples: Samples, say: Say) -> None:
-    for section, parts in ((CORE, ["decisions"]), (GROWTH, ["rules", "tokens", "sizes"])):
-        for what in parts if section in plan.sections else ():
-            say(f"core: {what}")
+    parts = [(CORE, "decisions"), (GROWTH, "rules"), (GROWTH, "tokens"), (GROWTH, "sizes")]
+    wanted = [what for section, what in parts if section in plan.sections]
+    for start in range(plan.starts):
+        for what in wanted:
+            say(f"core: {what}, {start + 1} of {plan.starts}")
             _core(plan, running, what, samples)
 
 
 def _memory(running: Stage, samples: Samples) -> None:
     """At rest: keys are there, one request was answered."""
     for subject, server in running.servers.items():
-        samples.add(MEMORY, subject, rss_bytes=server.rss_bytes())
+        if subject != CONSTANT:  # which is no service
+            samples.add(MEMORY, subject, rss_bytes=server.rss_bytes())
 
 
 def _core(plan: Plan, running: Stage, what: str, samples: Samples) -> None:
     recorded = running.directory / "recorded"
     recorded.write_bytes(running.message)
     with on_core(running.cores.subject):
-        command = module("bench.core", what, recorded, plan.repetitions, plan.calls, plan.tokens)
+        command = module("bench.core", what, recorded, plan.in_each_start, plan.calls, plan.tokens)
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=CORE_SECONDS)
     if done.returncode:
         raise BenchFailed(done.stderr[-2000:])
