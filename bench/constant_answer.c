@@ -140,6 +140,10 @@ int main(int count, char **arguments) {
     FILE *file = fopen(arguments[2], "rb");
     if (file == NULL || (response_octets = fread(response, 1, FRAME, file)) == 0)
         fail(arguments[2]);
+    if (fgetc(file) != EOF) {
+        fprintf(stderr, "%s: longer than a frame of %d octets\n", arguments[2], FRAME);
+        return 2;
+    }
     fclose(file);
     struct sched_param none = {0};
     sched_setscheduler(0, SCHED_BATCH, &none); /* as authz-service does: see do_not_interrupt */
