@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-BUILT := $(VENV)/.built
+BUILT := $(VENV)/.built-$(or $(COMPILE),auto)
 FUZZER := $(VENV)/.fuzzer
 PLOTTER := $(VENV)/.plotter
 MUTATOR := $(VENV)/.mutator
@@ -32,6 +32,7 @@ $(BUILT): $(INSTALLED) hatch_build.py pyproject.toml README.md $(shell find auth
 	@rm -rf build/wheel
 	@$(BIN)/python -m hatchling build -t wheel -d build/wheel
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps --no-index build/wheel/*.whl
+	@rm -f $(VENV)/.built-*
 	@touch $@
 
 # What is run and measured is what was built, not the checkout. Rooms are tested in the checkout and, again, as built.
