@@ -67,8 +67,8 @@ MULTIPLE = {
 }
 
 MALFORMED = {
-    "space inside": "a.b .c", "trailing space": "a.b.c ", "tab": "a.b\t.c", "line feed": "a.b.c\n",
-    "CR LF": "a.b.c\r\nx: y",
+    "space inside": "a.b .c", "trailing space": "a.b.c ", "tab": "a.b\t.c", "leading tab": "\ta.b.c",
+    "line feed": "a.b.c\n", "CR LF": "a.b.c\r\nx: y",
     "NUL": "a.b\0.c", "DEL": "a.b.c\x7f", "quotes": '"a.b.c"', "auth-param": 'token="a.b.c"', "semicolon": "a.b.c;d",
     "non-ASCII": "a.b.\u00e9", "fullwidth full stop": "a\uff0eb.c", "zero-width space": "a.b.c\u200b",
     "lone surrogate": "a.b.\ud800",

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authz_service.errors import SIGNATURE_ALGORITHMS, AlgorithmNotAllowed, Reason, Refused, TokenRefused
+from authz_service.token import jws
 from authz_service.token.base64url import decode
 from authz_service.token.jws import (
+    KNOWN_HEADER_LENGTH,
     MAX_KID_LENGTH,
     UnusableKey,
     UnverifiedJws,
@@ -54,6 +56,12 @@ def with_header_octets(octets: bytes) -> str:
 def test_a_token_is_read_into_its_parts() -> None:
     unverified = parse_compact(GOOD, RS256)
     assert unverified == UnverifiedJws("RS256", KID, claims(), GOOD.rpartition(".")[0].encode(), SIGNATURE)
+
+
+def test_a_header_of_the_usual_length_is_kept_and_no_longer_one() -> None:
+    for parameters in ({}, {}, {"x": "x" * KNOWN_HEADER_LENGTH}):
+        assert parse_compact(with_header(**parameters), RS256).kid == KID
+    assert jws._known_header.cache_info()[:2] == (1, 1), "hits and misses"
 
 
 # --- the shape -----------------------------------------------------------------------------------------------------

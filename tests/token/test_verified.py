@@ -2,11 +2,13 @@
 
 import itertools
 from dataclasses import dataclass
+from hashlib import sha256
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from authz_service.token import verified
 from authz_service.token.verified import LEAVING_AT_ONCE, TIDIED_AT_ONCE, VerifiedTokens
 
 
@@ -69,6 +71,13 @@ def test_what_leaves_does_so_bit_by_bit_and_is_found_no_more() -> None:
     for number in range(21, 26):
         memory.put(digest(number), Value())
     assert not memory._leaving
+
+
+def test_as_many_bytes_leave_as_come_and_no_more() -> None:
+    memory = filled(41, max_entries=1000, max_bytes=200, size=5)
+    before = len(memory._leaving)
+    memory.put(digest(99), Value(20))
+    assert before - len(memory._leaving) == 4
 
 
 @given(st.lists(st.integers(1, 60), max_size=200))
@@ -153,3 +162,14 @@ def test_what_is_dropped_hides_nothing_from_the_next_looks() -> None:
 
 def test_a_memory_that_is_looked_at_as_a_whole_needs_no_second_look() -> None:
     assert not filled(TIDIED_AT_ONCE - 1, max_entries=4 * TIDIED_AT_ONCE, max_bytes=10_000).tidy(lambda _: False)
+
+
+def test_once_all_were_looked_at_it_begins_anew() -> None:
+    memory = filled(3)
+    assert not memory.tidy(lambda _: False)
+    assert not memory.tidy(lambda _: True)
+    assert len(memory) == 0
+
+
+def test_whatever_a_client_sends_has_a_digest() -> None:
+    assert verified.digest("a.b.\ud800") == sha256(b"a.b.\xed\xa0\x80").digest()

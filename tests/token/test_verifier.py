@@ -21,6 +21,7 @@ class Keys:
     def __init__(self, sets: Mapping[str, bytes], algorithms: frozenset[str]) -> None:
         self._sets = {issuer: parse_key_set(document, algorithms).keys for issuer, document in sets.items()}
         self.used: list[tuple[str, str]] = []
+        self.vouched_at: list[float] = []
 
     def key(self, issuer: str, kid: str) -> VerificationKey:
         if kid not in self._sets[issuer]:
@@ -32,6 +33,7 @@ class Keys:
 
     def vouches(self, issuer: str, key: VerificationKey, now: float) -> bool:
         known = self._sets[issuer].get(key.kid) is key
+        self.vouched_at.append(now)
         if known:
             self.mark_used(issuer, key.kid)
         return known
@@ -140,6 +142,14 @@ def test_a_key_is_marked_as_used_whenever_a_token_of_it_is_accepted_and_only_the
     assert gate.vouches(accepted.claims, accepted.key, NOW)
     assert not gate.vouches(accepted.claims, accepted.key, accepted.claims.expires_at + 30)
     assert keys.used == [(ISSUER, KID)] * 2
+
+
+def test_a_key_vouches_as_of_the_time_that_it_is_asked_about() -> None:
+    keys = Keys({ISSUER: jwks(signing_key())}, frozenset({"RS256"}))
+    gate = TokenVerifier(keys, rules_for(ISSUER), frozenset({"RS256"}))
+    accepted = gate.verify(tokens.token(), NOW)
+    assert gate.vouches(accepted.claims, accepted.key, NOW + 1)
+    assert keys.vouched_at == [NOW + 1]
 
 
 RS512 = signing_key()._replace(algorithm="RS512").sign(claims())
