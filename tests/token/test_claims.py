@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authz_service.errors import Reason, TokenRefused
-from authz_service.token.claims import ClaimRules, unverified_issuer, verify_claims
+from authz_service.token.claims import ClaimRules, unverified_issuer, verify_claims, vouched_claims
 from tests.support.tokens import ABSENT, AUDIENCE, ISSUER, NOW, claims
 
 LEEWAY = 30
@@ -277,3 +277,31 @@ def test_no_values_raise_anything_but_a_refusal_that_repeats_none(overrides: dic
         return
     assert message.startswith(("The access token", "The access token's "))
     assert len(message) < 100
+
+
+# --- what somebody else vouches for --------------------------------------------------------------------------------
+
+
+def test_claims_that_are_vouched_for_are_all_there() -> None:
+    vouched = vouched_claims(claims(), "http://other")
+    assert (vouched.issuer, vouched.subject, vouched.expires_at) == (ISSUER, claims()["sub"], claims()["exp"])
+    assert sorted(vouched.permissions) == sorted(claims()["permissions"])
+    assert sorted(vouched.roles) == sorted(claims()["roles"])
+    assert vouched.payload == claims()
+
+
+def test_a_subject_is_enough_where_somebody_vouches() -> None:
+    vouched = vouched_claims({"sub": "user-1"}, ISSUER)
+    assert (vouched.issuer, vouched.subject, vouched.expires_at) == (ISSUER, "user-1", 0)
+    assert (vouched.permissions, vouched.roles) == (frozenset(), frozenset())
+
+
+@pytest.mark.parametrize(("claim", "value"), [
+    ("sub", ABSENT), ("sub", ""), ("iss", ""), ("iss", None), ("exp", "soon"), ("exp", -1), ("permissions", "all"),
+    ("roles", [1]),
+])  # fmt: skip
+def test_what_a_claim_cannot_be_nobody_vouches_for(claim: str, value: object) -> None:
+    payload = {name: each for name, each in {**claims(), claim: value}.items() if each is not ABSENT}
+    with pytest.raises(TokenRefused, match=f"The access token's {claim} claim") as caught:
+        vouched_claims(payload, ISSUER)
+    assert caught.value.reason is Reason.CLAIMS_INVALID
