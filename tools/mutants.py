@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "mutants"
 MUTMUT = (sys.executable, "-m", "mutmut")
-LEAST_PERCENT = 85
+LEAST_PERCENT = 95
 
 
 def main(arguments: list[str]) -> int:
