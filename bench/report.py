@@ -24,7 +24,7 @@ no server runs (the decision alone, rules, tokens, sizes), the subjects take {tu
 - `jwt_authn`: the same token, key set, issuer and audience, all claims as headers; no rule is held against it.
 - The old way: authz-service with `USE_OAUTH2_AUTH=false`. The Auth-API is a stand-in whose own time counts for nobody.
 - The constant answer: a server in C that decides nothing (`bench/constant_answer.c`) and answers as authz-service
-  answered once. What it adds is Envoy's and the machine's; a sidecar can hardly add less.
+  answered once. What it adds at the median is Envoy's and the machine's; its p99 is chance, and may be above ours.
 - 1 and 32 connections: wrk, a closed loop. Half load: `bench/constant_rate.py`, where requests are due at fixed times
   and latencies begin then; at half of what Envoy and authz-service (native) bore together in the same repetition for
   `no auth`, `jwt_authn` and itself, at half of what each bore for the others.
