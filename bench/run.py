@@ -56,11 +56,6 @@ class Plan(NamedTuple):
         """How many of the repetitions."""
         return self.repetitions // self.starts
 
-    @property
-    def alone(self) -> bool:
-        """Whether no server is measured."""
-        return not {MEMORY, TRANSPORTS, ENVOY}.intersection(self.sections)
-
 
 FULL = Plan(starts=7, repetitions=7, seconds=3, calls=20_000, tokens=100_000)
 QUICK = Plan(starts=1, repetitions=3, seconds=1, calls=4_000, tokens=10_000)
@@ -72,13 +67,11 @@ def measure(plan: Plan, cores: Cores, samples: Samples, say: Say) -> dict[str, i
     :raises BenchFailed: something did not work, which makes the figures worthless.
     """
     plan = _possible(plan, say)
-    starts = 1 if plan.alone else plan.starts
-    for start in range(starts):
-        say(f"starting the subjects: {start + 1} of {starts}")
+    for start in range(plan.starts):
+        say(f"starting the subjects: {start + 1} of {plan.starts}")
         with stage(cores) as running:
             _side_by_side(plan, start, running, samples, say)
-            if start + 1 == starts:
-                _by_themselves(plan, running, samples, say)
+            _by_themselves(plan, running, samples, say)
             facts = {"token_bytes": len(running.token), "message_bytes": len(running.message)}
     return {"starts": plan.starts, "repetitions": plan.repetitions, **facts}
 
@@ -107,11 +100,9 @@ def _side_by_side(plan: Plan, start: int, running: Stage, samples: Samples, say:
 
 
 def _by_themselves(plan: Plan, running: Stage, samples: Samples, say: Say) -> None:
-    parts = [(CORE, "decisions"), (GROWTH, "rules"), (GROWTH, "tokens"), (GROWTH, "sizes")]
-    wanted = [what for section, what in parts if section in plan.sections]
-    for start in range(plan.starts):
-        for what in wanted:
-            say(f"core: {what}, {start + 1} of {plan.starts}")
+    for section, parts in ((CORE, ["decisions"]), (GROWTH, ["rules", "tokens", "sizes"])):
+        for what in parts if section in plan.sections else ():
+            say(f"core: {what}")
             _core(plan, running, what, samples)
 
 

@@ -10,13 +10,12 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from authz_service._pb.external_auth_pb2 import CheckResponse
 from authz_service.transport.check_service import METHOD
+from authz_service.transport.http2_frames import MAX_FRAME_BYTES
 from bench.constant_answer import COMPILER, constant_answer
 from bench.load import has
 from bench.processes import BenchFailed
 
 ALLOW = CheckResponse(status={"code": 0}, ok_response={"headers_to_remove": ["x-auth-sub"]})
-FRAME = 16384
-"""Octets at most, as long as the client allows no more (RFC 9113 section 4.2)."""
 HEALTH = "/grpc.health.v1.Health/Check"
 CALLS = 200
 MESSAGE = bytes(1000)
@@ -57,7 +56,7 @@ def test_an_answer_that_no_frame_holds_is_refused(tmp_path: Path) -> None:
         pytest.skip("cc is not installed")
     core = min(os.sched_getaffinity(0))
     with (
-        pytest.raises(BenchFailed, match="longer than a frame of 16384 octets"),
-        constant_answer(bytes(FRAME), tmp_path / "constant.sock", core=core),
+        pytest.raises(BenchFailed, match=f"longer than a frame of {MAX_FRAME_BYTES} octets"),
+        constant_answer(bytes(MAX_FRAME_BYTES), tmp_path / "constant.sock", core=core),
     ):
         pass

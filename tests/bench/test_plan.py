@@ -1,12 +1,16 @@
 """How often what is measured."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
-from bench.run import CORE, ENVOY, FULL, GROWTH, MEMORY, QUICK, TRANSPORTS, Plan, _by_themselves, _possible
+from bench.machine import Cores
+from bench.run import CORE, ENVOY, FULL, MEMORY, QUICK, SECTIONS, TRANSPORTS, Plan, _memory, _possible, measure
 from bench.samples import Samples
-from bench.stage import CONSTANT, Stage
+from bench.stage import CONSTANT, NATIVE, Stage
 
 
 @pytest.mark.parametrize("plan", [FULL, QUICK])
@@ -14,22 +18,40 @@ def test_every_start_has_as_many_repetitions(plan: Plan) -> None:
     assert plan.repetitions % plan.starts == 0
 
 
-def test_what_needs_no_server_has_new_processes_in_each_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    ran: list[tuple[str, int]] = []
+def test_each_start_has_new_processes_of_all_and_repetitions_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
 
-    def core(plan: Plan, _running: Stage, what: str, _samples: Samples) -> None:
-        ran.append((what, plan.in_each_start))
+    @contextmanager
+    def stage(_cores: Cores) -> Iterator[object]:
+        seen.append("up")
+        yield SimpleNamespace(token="token", message=b"message")
+        seen.append("down")
 
-    monkeypatch.setattr("bench.run._core", core)
-    plan = FULL._replace(starts=2, repetitions=6, sections=(CORE, GROWTH))
-    _by_themselves(plan, cast("Stage", None), Samples(), lambda _line: None)
-    assert ran == [("decisions", 3), ("rules", 3), ("tokens", 3), ("sizes", 3)] * 2
+    def part(_plan: Plan, numbers: range, *_more: object) -> None:
+        seen.append(list(numbers))
+
+    monkeypatch.setattr("bench.run.has", lambda _tool: True)
+    monkeypatch.setattr("bench.run.stage", stage)
+    monkeypatch.setattr("bench.run._memory", lambda *_: seen.append(MEMORY))
+    monkeypatch.setattr("bench.run._transports", part)
+    monkeypatch.setattr("bench.run._through_envoy", part)
+    monkeypatch.setattr("bench.run._core", lambda plan, _running, what, _: seen.append((what, plan.in_each_start)))
+    plan = FULL._replace(starts=2, repetitions=4, sections=SECTIONS)
+    facts = measure(plan, Cores(0, 1), Samples(), lambda _line: None)
+    alone = [("decisions", 2), ("rules", 2), ("tokens", 2), ("sizes", 2)]
+    first, second = [0, 1], [2, 3]
+    assert seen == [
+        "up", MEMORY, first, first, *alone, "down",
+        "up", MEMORY, second, second, *alone, "down",
+    ]  # fmt: skip
+    assert facts == {"starts": 2, "repetitions": 4, "token_bytes": 5, "message_bytes": 7}
 
 
-@pytest.mark.parametrize("section", [MEMORY, TRANSPORTS, ENVOY])
-def test_servers_are_started_anew_where_they_are_measured(section: str) -> None:
-    assert not FULL._replace(sections=(CORE, section)).alone
-    assert FULL._replace(sections=(CORE, GROWTH)).alone
+def test_the_memory_of_what_is_no_service_is_not_shown() -> None:
+    server = SimpleNamespace(rss_bytes=lambda: 1)
+    samples = Samples()
+    _memory(cast("Stage", SimpleNamespace(servers={NATIVE: server, CONSTANT: server})), samples)
+    assert samples.subjects(MEMORY) == [NATIVE]
 
 
 @pytest.mark.parametrize(
