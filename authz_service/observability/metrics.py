@@ -27,6 +27,9 @@ BOUNDS_SECONDS: Final[tuple[float, ...]] = (
     5e-6, 10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 1.0,
 )  # fmt: skip
 
+FULL: Final = 1 << 16
+"""More than an item of an array of type ``H`` holds: so many decisions are carried to where there is more room."""
+
 REQUIREMENT_REASONS: Final = frozenset({Reason.PERMISSION_DENIED, Reason.ROLE_DENIED, Reason.PARAM_MISMATCH})
 VALID_TOKEN_REASONS: Final = frozenset({Reason.ALLOWED, Reason.CLAIMS_TOO_LARGE}) | REQUIREMENT_REASONS
 INVALID_TOKEN_REASONS: Final = TokenRefused.reasons - {Reason.TOKEN_MISSING}
@@ -108,8 +111,9 @@ class Metrics:
         self.registry.register(_Figures(self._families))
         self.check_seconds = Durations()
         self.validation_seconds = Durations()
-        self._decisions = array("Q")
-        """By the number of their verdict: one look at little memory, however many rules there are."""
+        self._decisions = array("H")
+        """By the number of their verdict, less what was carried: one look at little memory, of 10,000 rules 20 KB."""
+        self._carried: Counter[int] = Counter()
         self._spoofed = 0
         self._refreshes = 0
         self._refresh_failures: Counter[str] = Counter()
@@ -125,12 +129,18 @@ class Metrics:
         number = verdict.number
         if number >= len(counts):
             counts.extend(repeat(0, len(NUMBERS) - len(counts)))
-        counts[number] += 1
+        count = counts[number] + 1
+        if count == FULL:
+            self._carried[number] += FULL
+            count = 0
+        counts[number] = count
         self.check_seconds.observe(seconds)
 
     def _counted(self) -> Iterator[tuple[Outcome, str, int]]:
         """Outcome, rule and how often."""
-        return ((*words, count) for words, count in zip(NUMBERS, self._decisions, strict=False) if count)
+        for number, ((outcome, rule), count) in enumerate(zip(NUMBERS, self._decisions, strict=False)):
+            if total := count + self._carried[number]:
+                yield outcome, rule, total
 
     def policy_reloaded(self, good: bool) -> None:  # noqa: FBT001 - a callback with one argument
         """A changed policy file was taken into use, or refused."""

@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from authz_service.errors import AlgorithmNotAllowed, Reason, TokenRefused
 from authz_service.model import Allow, Claims, Deny, Mode
-from authz_service.observability.metrics import Metrics, TimedVerifier
+from authz_service.observability.metrics import FULL, Metrics, TimedVerifier
 from authz_service.token.jws import VerificationKey
 from authz_service.token.verifier import VerifiedToken
 
@@ -61,6 +61,15 @@ def test_a_decision_is_counted_by_what_it_was() -> None:
     assert value(metrics, "authz_check_duration_seconds_count") == 2
     assert value(metrics, "authz_check_duration_seconds_bucket", le="1e-05") == 0
     assert value(metrics, "authz_check_duration_seconds_bucket", le="2.5e-05") == 2
+
+
+def test_more_decisions_than_two_octets_can_count_are_counted() -> None:
+    metrics, decision = Metrics(), allow()
+    for expected in (FULL - 1, FULL, FULL + 1):
+        for _ in range(expected - sum(count for _, _, count in metrics._counted())):
+            metrics.decided(decision, 0.000_02)
+        labels = {"decision": "allow", "reason": "allowed", "rule": "a-rule", "mode": "enforce"}
+        assert value(metrics, "authz_decisions_total", **labels) == expected
 
 
 def test_spoofed_headers_are_counted_one_by_one() -> None:
