@@ -101,14 +101,14 @@ class Verdict:
     :func:`verdict_of` makes them, and :class:`.Match` is one; those that say the same have the same number.
     """
 
-    __slots__ = ("encoded", "number", "outcome", "rule_name")
+    __slots__ = ("begin", "end", "number", "outcome", "rule_name")
 
     def __init__(self, outcome: Outcome, rule_name: str) -> None:
         self.outcome: Final = outcome
         self.number: Final = NUMBERS.setdefault((outcome, rule_name), len(NUMBERS))
         """Its place in :data:`NUMBERS`."""
-        self.encoded = b""
-        """Its rule, as of :class:`Outcome`."""
+        self.begin = self.end = 0
+        """Where its rule stands among all that the transport has encoded: kept here once that has been asked for."""
         self.rule_name: Final = rule_name
         """Empty: the request came to none."""
 

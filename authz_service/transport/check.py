@@ -5,12 +5,13 @@ Envoy decides on ``CheckResponse.status.code`` alone and reads an absent one as 
 
 import logging
 from functools import lru_cache
+from itertools import islice
 from operator import itemgetter
 from typing import Final
 
 from authz_service.alphabet import HTTP_TOKEN, Alphabet
 from authz_service.errors import InternalError, Reason
-from authz_service.kept import Outcome, Unspoken
+from authz_service.kept import NUMBERS, Outcome, Unspoken
 from authz_service.model import Allow, Decision, Deny, Headers, HttpRequest, Verdict
 from authz_service.response.challenge import deny
 from authz_service.response.identity_headers import EVERY_ALLOW
@@ -120,6 +121,36 @@ def _defect(decision: Decision) -> Deny:
     )  # fmt: skip
 
 
+class _Rules:
+    """The rules of all verdicts there are, encoded, in one piece; none is dropped, as none of :data:`NUMBERS` is.
+
+    In objects of their own they would take twice the memory, and be in the processor's caches less often.
+    """
+
+    def __init__(self) -> None:
+        self._octets = b""
+        self._ends = [0]
+        """By the number of the verdict, which comes to stand between that of the one before and its own."""
+
+    def of(self, verdict: Verdict) -> bytes:
+        """As it stands in an answer."""
+        if not verdict.end:
+            self._place(verdict)
+        return self._octets[verdict.begin : verdict.end]
+
+    def _place(self, verdict: Verdict) -> None:
+        ends, parts = self._ends, [self._octets]
+        for _, name in islice(NUMBERS, len(ends) - 1, None):
+            part = _encode_metadata(RULE, name)
+            parts.append(part)
+            ends.append(ends[-1] + len(part))
+        self._octets = b"".join(parts)
+        verdict.begin, verdict.end = ends[verdict.number], ends[verdict.number + 1]
+
+
+_rules: Final = _Rules()
+
+
 def _write_allow(allow: Allow) -> bytes:
     """Put together from parts that were encoded before: the fields of a message may follow each other in any order."""
     verdict, set_headers, remove_headers, spoofed, _, _, identity = allow
@@ -172,17 +203,12 @@ def _encode_unspoken(unspoken: Unspoken) -> bytes:
 def _encoded(verdict: Verdict) -> tuple[bytes, bytes]:
     """Its outcome and its rule."""
     outcome = verdict.outcome
-    return outcome.encoded or _encode_outcome(outcome), verdict.encoded or _encode_rule(verdict)
+    return outcome.encoded or _encode_outcome(outcome), _rules.of(verdict)
 
 
 def _encode_outcome(outcome: Outcome) -> bytes:
     outcome.encoded = _encode_metadata(REASON, outcome.reason) + _encode_metadata(MODE, outcome.mode)
     return outcome.encoded
-
-
-def _encode_rule(verdict: Verdict) -> bytes:
-    verdict.encoded = _encode_metadata(RULE, verdict.rule_name)
-    return verdict.encoded
 
 
 def _encode_who(subject: str, kid: str) -> bytes:

@@ -127,6 +127,16 @@ def test_the_metadata_names_its_five_fields_even_when_nothing_is_known() -> None
     }  # fmt: skip
 
 
+def test_each_rule_keeps_its_name_when_others_come() -> None:
+    early: list[Decision] = [allow(rule=f"one of many {number}") for number in range(5)]
+    written = [write_check_response(decision) for decision in reversed(early)]
+    late: list[Decision] = [allow(rule="many late"), denial(rule="many later"), denial(rule="one of many 2")]
+    decisions = [*reversed(early), *reversed(late), *early, *late]
+    written += map(write_check_response, decisions[len(written):])
+    assert [read_answer(each).metadata["rule"] for each in written] == [each.rule for each in decisions]
+    assert {each.count(b"many") for each in written} == {1}
+
+
 @pytest.mark.parametrize("field", ["claims", "rule", "kid"])
 @pytest.mark.parametrize(("text", "shown"), [
     ("a\r\nb", r"a\r\nb"),
