@@ -1,5 +1,6 @@
 from collections.abc import Iterable
 from itertools import product
+from sys import getsizeof
 
 import pytest
 
@@ -262,6 +263,12 @@ def test_rules_that_say_the_same_share_it() -> None:
     assert a is not None
     assert b is not None
     assert a.terms is b.terms
+
+
+def test_where_many_ways_part_few_share_a_place() -> None:
+    ways = RouteTable(rule(f"/{number}", name=f"{number}") for number in range(10_000))._root.ways
+    assert len(ways) == 10_000
+    assert getsizeof(ways) > 1.5 * getsizeof(dict(list(ways.items())))
 
 
 def test_rules_that_say_another_thing_share_nothing() -> None:
