@@ -140,7 +140,8 @@ class _Rules:
 
     def _place(self, verdict: Verdict) -> None:
         ends, parts = self._ends, [self._octets]
-        for _, name in islice(NUMBERS, len(ends) - 1, None):
+        new = list(islice(reversed(NUMBERS), len(NUMBERS) - len(ends) + 1))  # from the end: what is known may be long
+        for _, name in reversed(new):
             part = _encode_metadata(RULE, name)
             parts.append(part)
             ends.append(ends[-1] + len(part))
