@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import Iterator
-from itertools import count, cycle
+from itertools import cycle, pairwise
 from statistics import linear_regression
 from typing import NamedTuple
 
@@ -13,11 +13,12 @@ from chaos.record import Record, as_fast_as_answered, constant_rate
 from chaos.sidecar import Sidecar
 from chaos.stage import BehindEnvoy, behind_envoy
 from chaos.table import Report, Row
-from chaos.tokens import PATH, mint_many
-from tests.support.tokens import jwks, signing_key
+from chaos.tokens import LIFETIME_SECONDS, PATH, mint
+from tests.support.tokens import SigningKey, jwks, signing_key
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "600"))
-ROTATION_SECONDS = SECONDS / 10
+ROTATIONS = 10
+ROTATION_SECONDS = SECONDS / ROTATIONS
 ANNOUNCED_SECONDS = ROTATION_SECONDS / 3
 WARM_UP = 0.2
 """Part of the time after which memory must not grow any more."""
@@ -37,7 +38,7 @@ class Sample(NamedTuple):
 async def soak(report: Report) -> None:
     """See :data:`SOAK`."""
     async with behind_envoy(environ={"JWKS_REFRESH_INTERVAL_SECONDS": str(max(1.0, ANNOUNCED_SECONDS / 2))}) as stage:
-        users = _Users()
+        users = _Users([signing_key(), *(signing_key(f"soak-{number + 1}") for number in range(ROTATIONS))])
         bearable = await as_fast_as_answered(stage.pool.ask, iter(users), AT_ONCE, 5)
         rate = bearable.asked / 5 / 2
         report.show(f"{rate:,.0f} requests a second through Envoy, half of what it bears")
@@ -51,32 +52,38 @@ async def soak(report: Report) -> None:
 
 
 class _Users:
-    """Requests of users who all take new tokens when the key changes."""
+    """Requests of users who all take new tokens when the key changes.
 
-    def __init__(self) -> None:
-        self.keys = [signing_key("soak-0"), signing_key()]
-        self._requests: Iterator[bytes] = cycle(())
-        self.sign_in(mint_many(signing_key(), USERS))
+    All tokens are made beforehand: while they are, nobody in this process can ask, and what waits would pass for slow.
 
-    def sign_in(self, tokens: list[str]) -> None:
-        """From now on, with these."""
-        self._requests = cycle([get_request(PATH, token) for token in tokens])
+    :param keys: whose turn comes one after the other.
+    """
+
+    def __init__(self, keys: list[SigningKey]) -> None:
+        self.keys = keys
+        self._requests = [[_request(key, number) for number in range(USERS)] for key in keys]
+        self.rotations = 0
+
+    def rotate(self) -> None:
+        """All sign in, and get tokens of the next key."""
+        self.rotations += 1
 
     def __iter__(self) -> Iterator[bytes]:
-        while True:
-            yield next(self._requests)
+        for number in cycle(range(USERS)):
+            yield self._requests[self.rotations][number]
+
+
+def _request(key: SigningKey, number: int) -> bytes:
+    return get_request(PATH, mint(key, f"user-{number}", lifetime=SECONDS + LIFETIME_SECONDS))
 
 
 async def _rotate(stage: BehindEnvoy, users: _Users) -> None:
     """Announce a key, wait, sign with it; the key before the last leaves the set."""
-    for number in count(1):
+    for before, key in pairwise(users.keys):
         await asyncio.sleep(ROTATION_SECONDS - ANNOUNCED_SECONDS)
-        key = await asyncio.to_thread(signing_key, f"soak-{number}")
-        users.keys = [*users.keys[-1:], key]
-        stage.issuer.document = jwks(*users.keys)
-        tokens = await asyncio.to_thread(mint_many, key, USERS)
+        stage.issuer.document = jwks(before, key)
         await asyncio.sleep(ANNOUNCED_SECONDS)
-        users.sign_in(tokens)
+        users.rotate()
 
 
 async def _watch(authz: Sidecar, samples: list[Sample]) -> None:
@@ -88,8 +95,7 @@ async def _watch(authz: Sidecar, samples: list[Sample]) -> None:
 def _judge(report: Report, record: Record, users: _Users, samples: list[Sample]) -> None:
     report.hold(record.failed == 0, f"{record.failures} in {SECONDS / 60:.0f} minutes")
     report.show(f"p50 {record.percentile(50) * 1000:.1f} ms, p99 {record.percentile(99) * 1000:.1f} ms")
-    rotations = int(users.keys[-1].kid.rpartition("-")[2])
-    report.hold(rotations >= SECONDS / ROTATION_SECONDS - 1, f"{rotations} rotations")
+    report.hold(users.rotations >= ROTATIONS - 1, f"{users.rotations} rotations")
     warm = samples[int(len(samples) * WARM_UP) :]
     trend = linear_regression([sample.at for sample in warm], [sample.rss for sample in warm]).slope
     growth = trend * (warm[-1].at - warm[0].at) / 2**20
