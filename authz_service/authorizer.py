@@ -174,7 +174,8 @@ class Authorizer:
     def _would_deny(self, refused: Refused, request: HttpRequest, findings: _Findings) -> Allow:
         """Shadow: let through what would be denied, say so, and inject a valid identity all the same."""
         warning = ((SHADOW_HEADER, f"would-deny; reason={refused.reason}"),)
-        return self._allow(refused.reason, request.headers, findings, _identity_if_any(findings.caller), warning)
+        identity = findings.caller.identity_if_any if findings.caller else None
+        return self._allow(refused.reason, request.headers, findings, identity, warning)
 
     def _deny(self, refused: Refused, request: HttpRequest, findings: _Findings) -> Deny:
         match, caller = findings.match, findings.caller
@@ -188,13 +189,6 @@ class Authorizer:
         return Introduction(
             policy, limits.max_injected_bytes, self._encode, forward_authorization=limits.forward_authorization
         )
-
-
-def _identity_if_any(caller: Caller | None) -> Identity | None:
-    try:
-        return caller.identity() if caller else None
-    except Refused:
-        return None  # what no header can carry is left out whole
 
 
 def is_preflight(method: str, headers: Headers) -> bool:

@@ -54,6 +54,11 @@ class Caller(Claims):
         return self.announced
 
     @property
+    def identity_if_any(self) -> Identity | None:
+        """The same, or None: what no header can carry is left out whole."""
+        return None if isinstance(self.announced, Refused) else self.announced
+
+    @property
     def size(self) -> int:
         """Bytes, about."""
         identity = self.announced
@@ -97,7 +102,8 @@ class Introduction:
             headers = self._headers_of.get(token.claims.issuer, self._headers).render(token.claims)
             encoded, metadata = self._encode(headers, token.claims.subject, token.kid)
         except Refused as refused:
-            return refused
+            refused.__context__ = None  # both lead back to the request, which would be remembered with the caller
+            return refused.with_traceback(None)
         return Identity(self._unspoken(tuple(map(_name, headers))), encoded, metadata)
 
     def _unspoken(self, spoken: tuple[str, ...]) -> Unspoken:

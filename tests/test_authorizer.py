@@ -1,5 +1,7 @@
 """One request's story: which refusal comes first, and what every allow sets and removes."""
 
+import gc
+import sys
 from ast import literal_eval
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -8,7 +10,7 @@ from typing import Any
 import pytest
 
 from authz_service.authorizer import Authorizer, Limits
-from authz_service.errors import Reason, Refused, TokenRefused, Unavailable, UnknownKeyId
+from authz_service.errors import InternalError, Reason, Refused, TokenRefused, Unavailable, UnknownKeyId
 from authz_service.model import Allow, Claims, Decision, Deny, Headers, HttpRequest, Mode
 from authz_service.policy.loader import parse_policy
 from authz_service.token.jws import VerificationKey
@@ -321,6 +323,22 @@ class TestMemory:
         gate, _ = remembering()
         assert isinstance(gate.authorize(request("/groups")), Allow)
         assert gate.authorize(request("/orgs/org-1/x")).reason is Reason.ROLE_DENIED
+
+    @pytest.mark.parametrize("path", ["/groups", "/orgs/org-1/x", "/trial"])
+    def test_of_a_request_nothing_is_remembered_where_no_header_can_carry_the_claims(self, path: str) -> None:
+        def refuse(headers: Headers, _subject: str, _kid: str) -> tuple[bytes, bytes]:
+            try:
+                return bytes.fromhex(headers[0][0]), b""
+            except ValueError:
+                raise InternalError(Reason.INTERNAL_ERROR, "A sentence.") from None
+
+        gate = Authorizer(parse_policy(POLICY), Verifier(verified()), LIMITS, lambda: 1_600_000_000, refuse)
+        large = "x" * 50_000
+        references = sys.getrefcount(large)
+        gate.authorize(request(path, ("x-large", large)))
+        assert len(gate.remembered) == 1
+        gc.collect()
+        assert sys.getrefcount(large) == references
 
     def test_what_a_rule_compares_with_the_path_is_remembered(self) -> None:
         gate, verifier = remembering(verified(roles=["admin"]))
