@@ -19,7 +19,10 @@ MAX_DEPTH = 16
 # The C parser where there is one: a policy of 10,000 rules is read while requests are answered.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-_NOT_PRINTABLE = yaml.reader.Reader.NON_PRINTABLE
+# Line breaks to YAML 1.1 alone, so that a rule behind one is a comment to others; and controls of direction, which show
+# a line in another order than it is read in.
+_MISREAD = "\x85\u2028\u2029\u202a-\u202e\u2066-\u2069"
+_NOT_ALLOWED = re.compile(f"{yaml.reader.Reader.NON_PRINTABLE.pattern}|[{_MISREAD}]")
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,8}")
 # What PyYAML takes for text and others do not: YAML 1.1 booleans of one letter, YAML 1.2.2 section 10.3.2 numbers.
 _SPECIAL_TO_OTHERS = re.compile(r"[yYnN]|0o[0-7]+|[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -42,7 +45,7 @@ def read_yaml(text: str) -> tuple[object, list[str]]:
 
     :raises ConfigurationError: where there is no going on: a syntax error, or depth beyond ``MAX_DEPTH``.
     """
-    if found := _NOT_PRINTABLE.search(text):
+    if found := _NOT_ALLOWED.search(text):
         raise ConfigurationError([f"{_place(text, found.start())}: the character {found.group()!r} is not allowed"])
     reader = _Reader(text)
     try:

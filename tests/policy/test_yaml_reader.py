@@ -121,6 +121,11 @@ SYNTAX = {
     "unknown tag handle": ("a: !x!y z", "line 1, column 4: not YAML"),
     "NUL": ("a: b\nc: \0", "line 2, column 4: the character '\\x00' is not allowed"),
     "bell": ("\a", "line 1, column 1: the character '\\x07' is not allowed"),
+    "line break of YAML 1.1": ("a: b # c\x85d: e", "line 1, column 9: the character '\\x85' is not allowed"),
+    "line separator": ("a: b # c\u2028d: e", "line 1, column 9: the character '\\u2028' is not allowed"),
+    "paragraph separator": ("a: b # c\u2029d: e", "line 1, column 9: the character '\\u2029' is not allowed"),
+    "override of direction": ("a: b # \u202ec", "line 1, column 8: the character '\\u202e' is not allowed"),
+    "isolate of direction": ("a: b # \u2066c", "line 1, column 8: the character '\\u2066' is not allowed"),
     "lone surrogate": ("a: \ud800", "line 1, column 4: the character '\\ud800' is not allowed"),
     "too deep": ("[" * (MAX_DEPTH + 1), f"line 1, column {MAX_DEPTH + 1}: nested more than {MAX_DEPTH} deep"),
 }
