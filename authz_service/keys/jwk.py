@@ -5,7 +5,9 @@ concern more than one entry. A key id that stands for two different keys stands 
 half is in the document is known to everybody, so that its public half beside it is not trusted either.
 """
 
-from collections.abc import Iterable, Mapping
+import json
+from base64 import urlsafe_b64decode
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -136,6 +138,17 @@ def without_leaked(key_set: KeySet, leaked: frozenset[str]) -> KeySet:
     return KeySet(MappingProxyType(keys), skipped, key_set.leaked)
 
 
+def as_used(document: bytes, key_set: KeySet) -> bytes:
+    """Of a document what its key set is made of: not what was skipped, and above all nobody's private half."""
+    if not key_set.skipped:
+        return document
+    used = [
+        entry for entry in parse_object(document)["keys"]
+        if isinstance(entry, dict) and _shown_kid(entry) in key_set.keys and _PRIVATE_MEMBERS.isdisjoint(entry)
+    ]  # fmt: skip
+    return json.dumps({"keys": used}).encode()
+
+
 def _entries(document: bytes) -> list[object]:
     if len(document) > MAX_DOCUMENT_BYTES:
         raise KeySetRefused(DocumentFault.TOO_LARGE, f"the document is larger than {MAX_DOCUMENT_BYTES} bytes")
@@ -158,13 +171,34 @@ def _common_fault(candidates: list[VerificationKey], leaked: frozenset[str]) -> 
     return None
 
 
-def _leaked_thumbprints(entries: Iterable[object]) -> Iterable[str]:
-    """What is leaked is leaked, whatever the entry calls itself."""
+def _leaked_thumbprints(entries: Iterable[object]) -> Iterator[str]:
+    """What is leaked is leaked, whatever the entry calls itself and however it writes its numbers."""
     for entry in entries:
         if isinstance(entry, dict) and not _PRIVATE_MEMBERS.isdisjoint(entry):
-            for kty in ("RSA", "EC"):
+            for members in _public_halves(entry):
                 with suppress(_Skip):  # no other entry with these numbers will be used either
-                    yield _public_key("", entry | {"kty": kty}, _ALL_ALGORITHMS).thumbprint
+                    yield _public_key("", members, _ALL_ALGORITHMS).thumbprint
+
+
+def _public_halves(entry: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """What the numbers of an entry can be the private half of, each written as RFC 7518 wants it."""
+    n, x, y = (_lenient(entry.get(name)) for name in ("n", "x", "y"))
+    yield {"kty": "RSA", "n": _written(n), "e": _written(RSA_EXPONENT)}  # keys with another exponent are not used
+    for crv, size in COORDINATE_BYTES.items():
+        if max(x, y).bit_length() <= size * 8:
+            yield {"kty": "EC", "crv": crv, "x": _written(x, size), "y": _written(y, size)}
+
+
+def _lenient(value: object) -> int:
+    """The number in any spelling that somebody could read: padded, standard base64, leading zeros; 0: none."""
+    text = value.rstrip("=") if isinstance(value, str) else ""
+    with suppress(ValueError):
+        return int.from_bytes(urlsafe_b64decode(text + "=="), "big")
+    return 0
+
+
+def _written(number: int, size: int | None = None) -> str:
+    return base64url.encode(number.to_bytes(size or (number.bit_length() + 7) // 8))
 
 
 def _read(entry: object, algorithms: frozenset[str]) -> VerificationKey:

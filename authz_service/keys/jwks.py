@@ -17,7 +17,7 @@ from typing import Protocol
 
 from authz_service.errors import KeySetRefused
 from authz_service.http_url import shown
-from authz_service.keys.jwk import KeySet, SkippedKey, without_leaked
+from authz_service.keys.jwk import KeySet, SkippedKey, as_used, without_leaked
 from authz_service.keys.loader import KeySetLoader, Loaded, NoUsableKeys
 from authz_service.keys.schedule import Timing, UnknownKids, refresh_delay, retry_delay
 from authz_service.keys.served import KeyState, ServedKeys
@@ -187,7 +187,7 @@ class KeyRing(ServedKeys):
             self._log_key_set(key_set, withdrawn)
         self._settle_sought(now)
         if self._snapshot is not None:
-            self._snapshot.save_soon(loaded.document, self._wall_clock())
+            self._snapshot.save_soon(as_used(loaded.document, key_set), self._wall_clock())
 
     def _settle_sought(self, now: float) -> None:
         if self._sought is not None and self._sought not in self._keys:

@@ -49,7 +49,8 @@ class ServedKeys:
         self._wall_clock = wall_clock
         self._document: bytes | None = None
         self._leaked: frozenset[str] = frozenset()
-        """Thumbprints of all keys whose private halves the issuer has published, ever: they stay refused."""
+        """Thumbprints of all keys whose private halves the issuer has published in this process's time: they stay
+        refused, and are not in its snapshot."""
         self.current = CurrentKeys(monotonic, self._unavailable)
         """The key set, for what is asked for each request."""
         self._misses = 0

@@ -1,4 +1,6 @@
 import json
+from base64 import urlsafe_b64decode
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from authz_service.keys.jwk import (
     KeySet,
     SkipCause,
     SkippedKey,
+    as_used,
     parse_key_set,
 )
 from authz_service.token.jws import MAX_KID_LENGTH
@@ -249,6 +252,59 @@ def test_a_key_whose_private_half_is_published_is_not_trusted_by_its_public_half
     key_set = read(KEY, KEY.jwk(**PRIVATE_MEMBERS, **overrides), GOOD)
     assert set(key_set.keys) == {"good"}
     assert {skipped.cause for skipped in key_set.skipped} == {SkipCause.PRIVATE_KEY_PUBLISHED}
+
+
+def padded(number: str) -> str:
+    return number + "=" * (-len(number) % 4)
+
+
+def standard(number: str) -> str:
+    return padded(number.replace("-", "+").replace("_", "/"))
+
+
+def with_leading_zero(number: str) -> str:
+    return b64(b"\0" + urlsafe_b64decode(padded(number)))
+
+
+RESPELLED = [padded, standard, with_leading_zero]
+
+
+@pytest.mark.parametrize("respelled", RESPELLED)
+def test_however_its_private_half_writes_the_modulus(respelled: Callable[[str], str]) -> None:
+    private = KEY.jwk(**PRIVATE_MEMBERS, kid="old")
+    assert set(read(KEY, private | {"n": respelled(private["n"])}, GOOD).keys) == {"good"}
+
+
+@pytest.mark.parametrize("exponent", [{"e": "AAEAAQ"}, {"e": 65537}, {"e": ABSENT}])
+def test_however_its_private_half_writes_the_exponent(exponent: dict[str, Any]) -> None:
+    assert set(read(KEY, KEY.jwk(**PRIVATE_MEMBERS, **{"kid": "old"} | exponent), GOOD).keys) == {"good"}
+
+
+@pytest.mark.parametrize("respelled", RESPELLED)
+def test_however_its_private_half_writes_the_coordinates(respelled: Callable[[str], str]) -> None:
+    private = EC.jwk(d="AA", kid="old", crv=ABSENT, kty=ABSENT)
+    private |= {name: respelled(private[name]) for name in ("x", "y")}
+    assert set(read(EC, private, GOOD, algorithms=ALL).keys) == {"good"}
+
+
+@pytest.mark.parametrize("numbers", [
+    {"n": 7, "x": None, "y": []}, {"n": "é", "x": "é", "y": "A"}, {"n": "", "x": "", "y": ""}, {"n": "A" * 60_000},
+    {"n": ABSENT}, {"x": "_" * 200, "y": "AA"},
+])  # fmt: skip
+def test_a_private_half_of_nothing_concerns_nobody(numbers: dict[str, Any]) -> None:
+    assert set(read(KEY.jwk(**PRIVATE_MEMBERS, **numbers), GOOD).keys) == {"good"}
+
+
+def test_of_a_document_with_nothing_odd_in_it_all_is_used() -> None:
+    assert as_used(jwks(KEY, GOOD), read(KEY, GOOD)) == jwks(KEY, GOOD)
+
+
+def test_of_a_document_nothing_is_used_that_was_skipped() -> None:
+    odd: list[Any] = [
+        KEY.jwk(**PRIVATE_MEMBERS), KEY, None, GOOD.jwk(kid=["good"]), signing_key("other").jwk(kid="good", d="AA"),
+        GOOD,
+    ]  # fmt: skip
+    assert json.loads(as_used(jwks(*odd), read(*odd))) == {"keys": [GOOD.jwk()]}
 
 
 # --- whole documents -----------------------------------------------------------------------------------------------

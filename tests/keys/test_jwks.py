@@ -587,6 +587,17 @@ class TestSnapshot:
             assert not w.ring.ready
             assert snapshot.read(NOW) is None
 
+    async def test_what_must_not_be_used_is_not_written(self, snapshot: Snapshot) -> None:
+        leaked, good_one = signing_key("a"), signing_key("b")
+        async with world(snapshot=snapshot) as w:
+            w.source.always = Fetched(jwks({**leaked.jwk(), "d": "AQAB"}, good_one), None, None)
+            await w.time.advance(1800)
+            w.source.always = Fetched(jwks(leaked, good_one), None, None)
+            await w.time.advance(1800)
+            assert w.source.fetches == 3
+        async with world(DOWN, snapshot=snapshot) as w:
+            assert list(w.ring.kids) == ["b"]
+
     async def test_its_age_counts(self, snapshot: Snapshot) -> None:
         snapshot.write(jwks(signing_key("a")), NOW - 86_399)
         async with world(DOWN, snapshot=snapshot) as w:
