@@ -19,7 +19,7 @@ from authz_service.policy.rollout import effective_mode
 from authz_service.policy.routes import Match
 from authz_service.response.challenge import deny
 from authz_service.response.identity_headers import EVERY_ALLOW, SHADOW_HEADER, identity_headers_in
-from authz_service.token.extractor import authorization, single_token
+from authz_service.token.extractor import authorization, single_token, usual_spelling
 from authz_service.token.jws import VerificationKey
 from authz_service.token.verified import VerifiedTokens, digest
 from authz_service.token.verifier import VerifiedToken
@@ -127,8 +127,8 @@ class Authorizer:
         """Whom the credentials speak for: remembered, if they would be accepted again now, or verified."""
         now = self._clock()
         credentials = authorization(headers)
-        # Only those that were found to be exactly one token ever are.
-        remembered_by = digest(credentials[0]) if len(credentials) == 1 else b""
+        # Only those that were found to be exactly one token ever are; one token is once, however its header is spelled.
+        remembered_by = digest(usual_spelling(credentials[0])) if len(credentials) == 1 else b""
         caller = self.remembered.get(remembered_by) if remembered_by else None
         if caller is not None:
             if self._verifier.vouches(caller, caller.key, now):

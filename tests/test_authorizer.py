@@ -311,6 +311,12 @@ class TestMemory:
         assert first == second
         assert len(verifier.asked) == 1
 
+    def test_a_token_is_remembered_once_however_its_header_is_spelled(self) -> None:
+        gate, verifier = remembering()
+        for spelled in ("Bearer a.b.c", "bearer a.b.c", "Bearer   a.b.c"):
+            gate.authorize(request("/groups", ("authorization", spelled), token=False))
+        assert (len(gate.remembered), verifier.asked) == (1, ["a.b.c"])
+
     def test_one_that_it_does_not_vouch_for_any_more_is_verified_again(self) -> None:
         gate, verifier = remembering()
         gate.authorize(request("/groups"))

@@ -18,6 +18,7 @@ from authz_service.model import Headers
 
 _B64TOKEN: Final = Alphabet(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/=")
 _SCHEME: Final = "bearer"
+_USUALLY: Final = "Bearer "
 
 
 def bearer_token(headers: Headers, max_bytes: int) -> str:
@@ -49,6 +50,14 @@ def single_token(values: Sequence[str], max_bytes: int) -> str:
     if not _B64TOKEN.spells(token):
         raise TokenRefused(Reason.TOKEN_MALFORMED, "The access token contains characters that no token has.")
     return token
+
+
+def usual_spelling(credentials: str) -> str:
+    """The same bearer token as nearly all clients send it; other credentials as they are."""
+    if credentials[:7] == _USUALLY and credentials[7:8] != " ":
+        return credentials
+    scheme, _, rest = credentials.partition(" ")
+    return _USUALLY + rest.lstrip(" ") if scheme.lower() == _SCHEME else credentials
 
 
 def authorization(headers: Headers) -> list[str]:

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authz_service.errors import Reason, Refused, RequestRefused, TokenRefused
-from authz_service.token.extractor import bearer_token
+from authz_service.token.extractor import bearer_token, single_token, usual_spelling
 from tests.support import tokens
 
 MAX = 64
@@ -160,3 +160,22 @@ def test_what_is_accepted_is_one_token_of_the_grammar(rest: str) -> None:
 def test_a_real_token_passes_unchanged() -> None:
     token = tokens.token()
     assert bearer_token((("authorization", f"Bearer {token}"),), 8192) == token
+
+
+def outcome(credentials: str) -> str | Reason:
+    try:
+        return single_token([credentials], 100)
+    except Refused as refused:
+        return refused.reason
+
+
+@given(st.lists(st.sampled_from(["Bearer", "bEARER", "Basic", " ", "  ", "a.b.c", ",", "\t", "="]), max_size=5).map(
+    "".join
+))  # fmt: skip
+def test_the_usual_spelling_means_the_same(credentials: str) -> None:
+    assert outcome(usual_spelling(credentials)) == outcome(credentials)
+
+
+@pytest.mark.parametrize("credentials", ["Bearer a.b.c", "bearer a.b.c", "BEARER    a.b.c", "Bearer  a.b.c"])
+def test_a_token_has_one_usual_spelling(credentials: str) -> None:
+    assert usual_spelling(credentials) == "Bearer a.b.c"
