@@ -77,6 +77,8 @@ class Connection:
         """How much of that was read."""
         self.unread = False
         """Whether :meth:`read_on` has something to read."""
+        self._found: ConnectionFault | None = None
+        """Behind calls that come first."""
         self._now = now
         self._handshake_deadline = now + HANDSHAKE_SECONDS
         self.output = self._sender.out
@@ -117,10 +119,13 @@ class Connection:
         :param most: of frames; the HEADERS of a usual call do not count, its DATA do.
         """
         ready: list[Call] = []
-        try:
-            self._read(most, ready)
-        except ConnectionFault as fault:
-            self._fail(fault)
+        if self._found is None:
+            try:
+                self._read(most, ready)
+            except ConnectionFault as fault:
+                self._found = fault
+        if self._found is not None and not ready:
+            self._fail(self._found)
         return ready
 
     def _read(self, most: int, ready: list[Call]) -> None:  # noqa: C901, PLR0912 - one loop, for the reason below

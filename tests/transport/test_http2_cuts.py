@@ -253,9 +253,15 @@ def test_any_single_frame_raises_nothing(kind: int, flags: int, stream_id: int, 
     read_frames(converse([HELLO, first, frame(kind, flags, stream_id, payload), frame(h2.PING, 0, 0, bytes(8))]))
 
 
-def test_calls_before_a_connection_error_in_one_read_are_answered_before_it() -> None:
+@pytest.mark.parametrize("most", [1, 32])
+def test_calls_before_a_connection_error_in_one_read_are_answered_before_it(most: int) -> None:
     script = Script()
-    frames = read_frames(converse([HELLO + script.call(b"ab") + frame(h2.PING, 0, 1, bytes(8)) + script.call(b"cd")]))
+    connection = Connection(0.0)
+    connection.receive(HELLO + script.call(b"ab") + frame(h2.PING, 0, 1, bytes(8)) + script.call(b"cd"), 0.0)
+    while connection.unread:
+        for call in connection.read_on(most):
+            connection.answer(call, call.message[::-1])
+    frames = read_frames(connection.take_output())
     assert [each.payload[5:] for each in frames if each.type == h2.DATA] == [b"ba"]
     assert frames[-1].type == h2.GOAWAY
     assert frames[-1].payload[:8] == b"\0\0\0\1\0\0\0" + bytes([ErrorCode.PROTOCOL_ERROR])
