@@ -45,6 +45,9 @@ from authz_service.transport.http2_streams import HALF_CLOSED, OPEN, Call
 HANDSHAKE_SECONDS: Final = 10.0
 """For the preface and the first SETTINGS."""
 
+OCTETS_OF_A_FRAME: Final = 64
+"""To undo the compression of so many in a header block takes as long as a frame, about."""
+
 OnFrame = Callable[[int, int, bytes, float], Call | None]
 """Flags, stream, payload, now."""
 
@@ -116,7 +119,7 @@ class Connection:
 
         However the bytes are cut, the calls and the output are the same.
 
-        :param most: of frames; the HEADERS of a usual call do not count, its DATA do.
+        :param most: of frames; the HEADERS of a usual call do not count, its DATA do; what takes long counts for more.
         """
         ready: list[Call] = []
         if self._found is None:
@@ -139,7 +142,7 @@ class Connection:
             position = self._read_preface(data)
         end = len(data) if self._phase is not Phase.PREFACE else 0
         calls, receiver, sender, patience = self.calls, self._receiver, self._sender, self._patience
-        known_heads = receiver.headers.heads
+        headers, known_heads = receiver.headers, receiver.headers.heads
         while end - position >= FRAME_HEADER_BYTES:
             length, frame_type, flags = read_24(data, position), data[position + 3], data[position + 4]
             stream_id = read_32(data, position + 5)
@@ -148,7 +151,7 @@ class Connection:
             payload = position + FRAME_HEADER_BYTES
             if payload + length > end:
                 break
-            if not most:
+            if most <= 0:
                 self._position = position
                 return
             position = payload + length
@@ -176,7 +179,9 @@ class Connection:
                 else:
                     call = None
             if call is None:
+                undone = headers.undone
                 call = self._on_frame(frame_type, flags, stream_id & STREAM_ID_MASK, data[payload:position])
+                most -= (headers.undone - undone) // OCTETS_OF_A_FRAME
             if call is not None:
                 patience.calls += 1
                 ready.append(call)

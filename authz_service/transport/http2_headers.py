@@ -7,7 +7,7 @@ each time, so that fields are remembered, too.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -31,6 +31,10 @@ MAX_HEADER_BYTES: Final = 80 * 1024
 More than a client's headers can be (``max_request_headers_kb``, 60): with tracing on, Envoy copies its ``tracestate``
 into the call, and the end of the connection would be the end of everybody's calls.
 """
+MAX_FIELDS: Final = 256
+"""Of a header block. A call has a dozen, and the names are Envoy's; each takes time, however small it is."""
+MAX_SIZE_UPDATES: Final = 2
+"""Of a header block, RFC 7541 section 4.2: the smallest size that there was, and the one that is."""
 REMEMBERED_HEADS: Final = 64
 REMEMBERED_FIELDS: Final = 256
 REMEMBERED_BYTES: Final = 1_024
@@ -80,6 +84,8 @@ class HeaderDecoder:
         self._fields: dict[bytes, Field] = {}
         self.heads: dict[bytes, CallHead] = {}
         """Blocks whose meaning is known; to be asked before :meth:`call_head`."""
+        self.undone = 0
+        """Octets from which the compression was undone, ever: what is remembered, or stepped over, takes no time."""
 
     def forget_table(self) -> None:
         """The peer acknowledged ``SETTINGS_HEADER_TABLE_SIZE = 0``; hpack demands the size update in the next block."""
@@ -111,12 +117,15 @@ class HeaderDecoder:
         pieces = split_fields(block) if self._self_contained else None
         if pieces is not None:
             return self._decode_pieces(pieces)
+        _check_size_updates(block)
         fields = self._decode(block)
+        _check_number(fields)
         for name, value in fields:
             check_field(name, value)
         return fields
 
     def _decode_pieces(self, pieces: list[bytes]) -> list[Field]:
+        _check_number(pieces)
         fields = []
         size = 0
         for piece in pieces:
@@ -142,6 +151,7 @@ class HeaderDecoder:
         return field
 
     def _decode(self, block: bytes) -> list[Field]:
+        self.undone += len(block)
         try:
             return [(bytes(name), bytes(value)) for name, value in self._decoder.decode(block, raw=True)]
         except hpack.OversizedHeaderListError:
@@ -149,6 +159,25 @@ class HeaderDecoder:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header list larger than allowed") from None
         except hpack.HPACKError:
             raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, "a header block that cannot be decoded") from None
+
+
+def _check_number(fields: Sized) -> None:
+    if len(fields) > MAX_FIELDS:
+        raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header list of more fields than allowed")
+
+
+def _check_size_updates(block: bytes) -> None:
+    """Section 6.3 of RFC 7541. They come first, hpack sees to that, and would take any number of them."""
+    at = 0
+    for _ in range(MAX_SIZE_UPDATES + 1):
+        if at == len(block) or block[at] & 0xE0 != 0x20:  # noqa: PLR2004
+            return
+        more = block[at] & 0x1F == 0x1F  # noqa: PLR2004 - section 5.1, the size goes on
+        at += 1
+        while more and at < len(block):
+            more = block[at] > _LONG_INTEGER
+            at += 1
+    raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, "a header block with more size updates than allowed")
 
 
 def _remember(memory: dict[bytes, V], key: bytes, value: V, limit: int) -> None:

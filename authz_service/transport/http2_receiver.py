@@ -9,7 +9,7 @@ from authz_service.transport.grpc_wire import (
     CallRefused,
     read_message,
 )
-from authz_service.transport.http2_floods import FRAME_COST, Patience
+from authz_service.transport.http2_floods import FAULT_COST, FRAME_COST, Patience
 from authz_service.transport.http2_frames import (
     END_HEADERS,
     END_STREAM,
@@ -123,7 +123,10 @@ class Receiver:
         call = Call(block.stream_id, head, now + head.timeout, self._sender.initial_window)
         self._calls[block.stream_id] = call
         self.serves_calls |= head.refusal is None
-        return self._end(call) if block.end_stream else None
+        if not block.end_stream:
+            return None
+        self._patience.spend(FAULT_COST, now)  # there is no call without a message
+        return self._end(call)
 
     def _on_trailers(self, call: Call, block: HeaderBlock) -> Call | None:
         """Section 8.1: trailers end the request."""

@@ -31,6 +31,10 @@ def malformed_requests(client: Client, turn: int) -> bytes:
     return client.headers(2 * turn + 1, fields=[(b":method", b"POST")])
 
 
+def requests_without_a_message(client: Client, turn: int) -> bytes:
+    return client.headers(2 * turn + 1, h2.END_HEADERS | h2.END_STREAM)
+
+
 def made_you_reset(client: Client, turn: int) -> bytes:
     """CVE-2025-8671: the peer makes this side send the resets."""
     return client.headers(2 * turn + 1) + window_update(2 * turn + 1, 0)
@@ -64,6 +68,7 @@ FLOODS: dict[str, Attack] = {
     "rapid reset (CVE-2023-44487)": rapid_reset,
     "resets that the server is made to send (CVE-2025-8671)": made_you_reset,
     "malformed requests": malformed_requests,
+    "requests without a message": requests_without_a_message,
     "resets of streams long closed": on_closed_stream(reset(1)),
     "PING (CVE-2019-9512)": always(frame(h2.PING, 0, 0, bytes(8))),
     "PING acknowledgements": always(frame(h2.PING, h2.ACK, 0, bytes(8))),
@@ -182,10 +187,43 @@ def test_header_block_is_bounded_while_it_arrives() -> None:
     assert client.goaway(frames) is ErrorCode.ENHANCE_YOUR_CALM
 
 
-def test_size_updates_without_end_are_bounded_by_the_block() -> None:
+SIZE_UPDATES = {"short": b"\x20", "long": b"\x3f\x80\x00"}
+
+
+@pytest.mark.parametrize("update", SIZE_UPDATES.values(), ids=SIZE_UPDATES)
+def test_size_updates_are_bounded(update: bytes) -> None:
+    """RFC 7541 section 4.2: there are two at most."""
     client = Client()
-    frames = client.send(frame(h2.HEADERS, 4, 1, b"\x20" * 16_384))
-    assert frames, "an answer, not an endless loop"
+    block = client.encoder.encode(CALL_HEADERS)
+    assert client.send(frame(h2.HEADERS, 4, 1, update * 2 + block), data(1, message(b"a")))[-1].type != h2.GOAWAY
+    assert client.goaway(client.send(frame(h2.HEADERS, 4, 3, update * 3 + block))) is ErrorCode.COMPRESSION_ERROR
+
+
+@pytest.mark.parametrize("table", [True, False])
+def test_fields_are_bounded(*, table: bool) -> None:
+    client = Client()
+    client.send(client.call(1))
+    if not table:
+        client.forget_table()
+        client.send(client.call(3))
+    frames: list[Frame] = []
+    for stream_id, number in ((5, 240), (7, 250)):
+        assert not client.connection.finished
+        block = client.encoder.encode(CALL_HEADERS) + b"\0\1y\0" * number
+        frames = client.send(frame(h2.HEADERS, 4, stream_id, block), data(stream_id, message(b"a")))
+    assert client.goaway(frames) is ErrorCode.ENHANCE_YOUR_CALM
+
+
+def test_a_block_that_takes_long_leaves_the_frames_behind_it_to_the_next_look() -> None:
+    """Between two looks, others have their turn."""
+    client = Client(answer=None)
+    client.connection.receive(client.headers(1) + client.headers(3), 0.0)
+    client.connection.read_on(32)
+    assert not client.connection.unread
+    long = client.headers(5, fields=[*CALL_HEADERS, (b"x", b"0" * 5000)])
+    client.connection.receive(long + client.headers(7), 0.0)
+    client.connection.read_on(32)
+    assert client.connection.unread
 
 
 def test_remembered_blocks_and_fields_are_bounded() -> None:
