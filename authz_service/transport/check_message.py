@@ -4,12 +4,18 @@ Loaded for the first message that :mod:`.check_fields` leaves to it, which under
 more than 16 KiB: the library takes memory in every process that has it.
 """
 
+from typing import Final
+
 from google.protobuf.message import DecodeError
 
 from authz_service._pb.attribute_context_pb2 import AttributeContext
 from authz_service._pb.external_auth_pb2 import CheckRequest
 from authz_service.model import Headers
 from authz_service.transport.check_fields import Fields, malformed
+
+MAX_HEADERS: Final = 4096
+"""Envoy lets a client have a hundred, unless told otherwise; :mod:`.check_fields` reads no message that can hold more.
+Each becomes some objects, so that a message of empty ones would take many times its size."""
 
 
 def read_message(message: bytes) -> Fields:
@@ -21,6 +27,8 @@ def read_message(message: bytes) -> Fields:
         http = CheckRequest.FromString(message).attributes.request.http
     except DecodeError:
         raise malformed() from None
+    if len(http.headers) + len(http.header_map.headers) > MAX_HEADERS:
+        raise malformed()
     headers = list(http.headers.items())
     if http.HasField("header_map"):
         # Envoy fills one of the two. Should both be there, every header counts: nothing hides behind the other list.

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from authz_service.errors import Reason, RequestRefused
 from authz_service.model import HttpRequest
 from authz_service.transport.check import read_check_request
+from authz_service.transport.check_message import MAX_HEADERS
 from tests.support.check_requests import AUTH, CORE, check_request, encode, header_map, message
 
 MIB = 1024 * 1024
@@ -89,6 +90,18 @@ def test_no_raw_byte_beyond_ascii_becomes_ascii(byte: int) -> None:
 def test_the_request_id_is_the_header_that_logs_show(raw: bool) -> None:
     read = read_check_request(check_request(headers=[("accept", "*/*")], request_id="4f89-11d3", raw=raw))
     assert read.request_id == "4f89-11d3"
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_headers_are_bounded(*, raw: bool) -> None:
+    """Before any is looked at, and in either encoding."""
+    most, too_many = (
+        {"header_map": header_map(headers)} if raw else {"headers": dict(headers)}
+        for headers in ([(f"x-{at}", "") for at in range(number)] for number in (MAX_HEADERS, MAX_HEADERS + 1))
+    )
+    assert len(read_check_request(http_request(method="GET", **most)).headers) == MAX_HEADERS
+    assert refusal(http_request(method="GET", **too_many)) == Reason.REQUEST_MALFORMED
+
 
 
 def test_of_two_such_headers_the_first_counts() -> None:
