@@ -10,7 +10,13 @@ from typing import Any, NoReturn
 
 from authz_service import __version__
 from authz_service.commands.common import EXIT_INTERRUPTED, EXIT_NO_READER, EXIT_OK, load, report
-from authz_service.commands.output import OutputFailed, checked_output, discard_output, report_output
+from authz_service.commands.output import (
+    OutputFailed,
+    checked_output,
+    discard_output,
+    hold_standard_descriptors,
+    report_output,
+)
 from authz_service.errors import ConfigurationError
 
 DESCRIPTION = "External authorization for Envoy: verifies access tokens here, decides routes here, injects identity."
@@ -28,11 +34,13 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; :returns: the exit code: 0 good, 1 failed, 2 unusable arguments, configuration or output."""
+    hold_standard_descriptors()
     words = list(sys.argv[1:] if argv is None else argv)
-    arguments = _parser(serve_alone=words[:1] == ["serve"]).parse_args(words)
-    command: Callable[[argparse.Namespace, Mapping[str, str]], int] = arguments.command
+    serves = words[:1] == ["serve"]
     try:
-        with nullcontext() if command is _serve else checked_output():
+        with nullcontext() if serves else checked_output():
+            arguments = _parser(serve_alone=serves).parse_args(words)
+            command: Callable[[argparse.Namespace, Mapping[str, str]], int] = arguments.command
             return command(arguments, os.environ)
     except ConfigurationError as error:
         return report(error.problems)
@@ -42,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         discard_output()
         return EXIT_NO_READER
     except KeyboardInterrupt:
-        return EXIT_OK if command is _serve else EXIT_INTERRUPTED
+        return EXIT_OK if serves else EXIT_INTERRUPTED
 
 
 def _parser(*, serve_alone: bool) -> argparse.ArgumentParser:

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from authz_service.config import Config, load_config
 from authz_service.errors import ConfigurationError
@@ -55,6 +56,13 @@ def read_bytes(path: str) -> bytes:
     if len(content) > MAX_FILE_BYTES:
         raise ConfigurationError([f"{path}: must be at most {MAX_FILE_BYTES} bytes long"])
     return content
+
+
+def standard_input() -> BinaryIO:
+    """:raises ConfigurationError: it was closed before this process began."""
+    if sys.stdin is None:
+        raise ConfigurationError(["standard input: is closed; there is nothing to read for -"])
+    return sys.stdin.buffer
 
 
 def read_text(path: str) -> str:

@@ -3,7 +3,6 @@
 import argparse
 import json
 import re
-import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from authz_service.commands.common import (
     load,
     print_json,
     read_bytes,
+    standard_input,
 )
 from authz_service.config import Config
 from authz_service.errors import ConfigurationError, KeySetRefused, UnknownKeyId
@@ -92,7 +92,6 @@ def _explain(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if arguments.json:
         print_json({"way": config.way, **_as_json(explanation, now)})
     else:
-        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # claims in any script
         if config.way != "local":
             print("USE_OAUTH2_AUTH=false: the service asks the Auth-API. This is what it would decide without that:\n")
         _print(request, explanation)
@@ -132,7 +131,7 @@ def _token(given: str) -> str:
 def _read_token(given: str) -> str:
     """:raises ConfigurationError: it cannot be read, or is a file's name, which is no token to be denied."""
     if given == "-":
-        return sys.stdin.buffer.read(MAX_FILE_BYTES).decode("utf-8", "replace")
+        return standard_input().read(MAX_FILE_BYTES).decode("utf-8", "replace")
     if given.startswith("@"):
         return read_bytes(given[1:]).decode("utf-8", "replace")
     if _is_file(given):

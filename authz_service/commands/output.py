@@ -4,9 +4,22 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from io import TextIOWrapper
 from typing import Any, TextIO, cast
 
 from authz_service.commands.common import EXIT_BAD_CONFIGURATION
+
+LAST_STANDARD_DESCRIPTOR = 2
+
+
+def hold_standard_descriptors() -> None:
+    """Give 0, 1 and 2 to nobody, where whoever began this process has closed them.
+
+    The next socket would have such a number, and be written to as if it were the log; libuv aborts when it is closed.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= LAST_STANDARD_DESCRIPTOR:
+        os.set_inheritable(number, True)  # noqa: FBT003 - positional only
+    os.close(number)
 
 
 class OutputFailed(Exception):
@@ -50,9 +63,13 @@ def checked_output() -> Iterator[None]:
     """
     if sys.stdout is None:
         raise OutputFailed("it is closed")
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal cannot show is no reason to fail
     with redirect_stdout(cast("TextIO", _Output(sys.stdout))):
-        yield
-        sys.stdout.flush()  # now, for an error at the exit of Python could not be caught
+        try:
+            yield
+        finally:
+            sys.stdout.flush()  # now, for an error at the exit of Python could not be caught
 
 
 def discard_output() -> None:

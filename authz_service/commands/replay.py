@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from authz_service.commands.common import EXIT_FAILED, EXIT_OK, policy_path_of, print_json
+from authz_service.commands.common import EXIT_FAILED, EXIT_OK, policy_path_of, print_json, standard_input
 from authz_service.errors import ConfigurationError
 from authz_service.policy_file import PolicyFile
 
@@ -78,7 +78,7 @@ def _opened(path: str) -> Iterator[IO[bytes]]:
     """:raises ConfigurationError: it cannot be read."""
     try:
         if path == STDIN:
-            yield sys.stdin.buffer
+            yield standard_input()
             return
         with Path(path).open("rb") as file:
             yield file

@@ -114,6 +114,32 @@ def test_an_output_that_cannot_be_written_is_no_verdict(
     assert (done.returncode, done.stderr) == (2, f"authz-service: standard output cannot be written: {why}\n")
 
 
+@pytest.mark.parametrize("asked", ["--help", "--version", "explain --help"])
+def test_nor_is_one_that_takes_no_help(asked: str) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m authz_service {asked} >/dev/full"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    said = "authz-service: standard output cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (2, said)
+
+
+def test_help_can_be_read_in_any_encoding() -> None:
+    done = run("check-config", "--help", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["replay -", "explain GET /groups --token -"])
+def test_an_input_that_is_closed_is_said_to_be(command: str, good_policy: Path) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m authz_service {command} --policy {good_policy} <&-"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "standard input: is closed" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_another_failure_of_the_system_is_not_taken_for_one_of_the_output(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: object) -> None:
         raise OSError(ENOSPC, "not about the output")
