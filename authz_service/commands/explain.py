@@ -54,7 +54,10 @@ def add_explain(commands: "argparse._SubParsersAction[Any]") -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     explain.add_argument("method", metavar="METHOD", help="such as GET")
-    explain.add_argument("path", metavar="PATH", help="as the client sends it; the query does not matter")
+    explain.add_argument(
+        "path", metavar="PATH",
+        help="as Envoy forwards it, with slashes merged and dots resolved; the query does not matter",
+    )  # fmt: skip
     explain.add_argument(
         "--token", metavar="TOKEN", help="the access token: @FILE reads it from a file, - from standard input (both "
         "keep it out of the shell's history); left out: a request without a token",

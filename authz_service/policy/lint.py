@@ -15,6 +15,8 @@ from authz_service.policy.routes import COMMON_METHODS, Rule
 
 SHORTEST_MISSPELLING = 5
 """Characters; shorter words differ by one letter without being misspellings of each other."""
+EVERYBODY = 100
+"""Percent."""
 
 
 def lint_rules(rules: Sequence[Rule], known_permissions: frozenset[str] | None = None) -> list[Finding]:
@@ -27,6 +29,7 @@ def lint_rules(rules: Sequence[Rule], known_permissions: frozenset[str] | None =
     for number, rule in enumerate(rules):
         earlier = [rules[found] for found in index.overlapping(rule.pattern)]
         findings += _about_order(place(number, rule), rule, earlier)
+        findings += _about_share(place(number, rule), rule)
         index.add(number, rule.pattern)
     return [*findings, *_about_permissions(rules, known_permissions)]
 
@@ -71,6 +74,16 @@ def _about_order(where: str, rule: Rule, earlier: Sequence[Rule]) -> Iterator[Fi
             yield from _opened(where, rule, earlier)
     if rule.cors_preflight:
         yield from _preflight(where, earlier)
+
+
+def _about_share(where: str, rule: Rule) -> Iterator[Finding]:
+    share = rule.enforce_percent
+    if not rule.public and rule.mode is Mode.ENFORCE and share is not None and share < EVERYBODY:
+        yield Finding(
+            "enforced_for_a_share", Severity.WARNING, where,
+            f"is enforced for {share} % of callers only, mode: enforce or not: others pass who would be denied",
+            "leave enforce_percent out, here and in defaults, to enforce it for everybody; until then say mode: shadow",
+        )  # fmt: skip
 
 
 def _unreachable(where: str, taken: dict[str, Rule]) -> Finding:

@@ -147,6 +147,17 @@ class TestPermissions:
         assert found(*lines, known=frozenset({"groups:read", "group:read"})) == []
 
 
+class TestShare:
+    @pytest.mark.parametrize("percent", [0, 99])
+    def test_a_rule_that_says_enforce_and_lets_most_pass_is_found(self, percent: int) -> None:
+        line = f"{path('/a')}, {ANYONE}, mode: enforce, enforce_percent: {percent}"
+        assert found(line) == [("enforced_for_a_share", "rules[0] (r0)")]
+
+    @pytest.mark.parametrize("rollout", ["mode: enforce, enforce_percent: 100", "mode: shadow, enforce_percent: 10"])
+    def test_one_that_is_on_its_way_and_one_that_has_arrived_are_well(self, rollout: str) -> None:
+        assert found(f"{path('/a')}, {ANYONE}, {rollout}") == []
+
+
 class TestDefault:
     LINES = (f"{path('/a')}, {ANYONE}", f"{path('/b')}, {ANYONE}, mode: shadow", f"{path('/c')}, {PUBLIC}")
 
