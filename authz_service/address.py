@@ -3,6 +3,9 @@
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple, Self
 
+MAX_PATH_BYTES = 107
+"""unix(7): ``sun_path`` less the zero at its end."""
+
 
 class Address(NamedTuple):
     """Where a server listens: a TCP host and port, or a Unix socket path."""
@@ -20,6 +23,8 @@ class Address(NamedTuple):
             path = text.removeprefix("unix://")
             if not path.startswith("/") or path != path.rstrip():
                 raise ValueError("a Unix socket is written unix:///absolute/path, without a space at its end")
+            if len(path.encode("utf-8", "surrogateescape")) > MAX_PATH_BYTES:
+                raise ValueError(f"the path of a Unix socket has at most {MAX_PATH_BYTES} bytes")
             return cls(path=path)
         host, colon, port = text.rpartition(":")
         if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:  # noqa: PLR2004
@@ -55,6 +60,8 @@ class Address(NamedTuple):
 
 def _host(text: str) -> str:
     """``localhost`` as it is, ``[::1]`` without its brackets; :raises ValueError: for what no server can listen on."""
+    if text == "*":
+        raise ValueError("* is no address; write 0.0.0.0 for all of IPv4, or [::]")
     if any(map(str.isspace, text)):
         raise ValueError("must be host:port or unix:///path, without spaces")
     if not set(text) & set("[]:"):

@@ -24,6 +24,18 @@ def test_a_host_has_no_spaces(text: str) -> None:
         Address.parse(text)
 
 
+def test_an_asterisk_is_no_host() -> None:
+    with pytest.raises(ValueError, match=r"write 0\.0\.0\.0"):
+        Address.parse("*:9191")
+
+
+def test_a_unix_path_is_as_long_as_the_system_takes() -> None:
+    longest = "/" + "é" * 53
+    assert Address.parse(f"unix://{longest}").path == longest
+    with pytest.raises(ValueError, match="at most 107 bytes"):
+        Address.parse(f"unix://{longest}a")
+
+
 def test_a_unix_path_may_have_a_space_in_it_but_not_at_its_end() -> None:
     assert Address.parse("unix:///run/a b.sock").path == "/run/a b.sock"
     with pytest.raises(ValueError, match="without a space at its end"):
