@@ -70,7 +70,10 @@ def _check(path: str, report: "Report") -> None:
     """:raises ConfigurationError: nothing was shown about the policy."""
     if report.damaged == report.lines:
         said = "holds no line of a decision log" if report.lines else "is empty"
-        raise ConfigurationError([f"{path}: {said}; with AUTHZ_DECISION_LOG the service writes one"])
+        how = "with AUTHZ_DECISION_LOG the service writes one"
+        if path.endswith(".gz"):
+            how = f"unpack it: zcat {path} | authz-service replay -"
+        raise ConfigurationError([f"{path}: {said}; {how}"])
 
 
 @contextmanager

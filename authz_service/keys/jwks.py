@@ -79,6 +79,8 @@ class KeyRing(ServedKeys):
         self._parse = parse
         self._interval = timing.interval_seconds
         self._snapshot = snapshot
+        self._at_hand = snapshot
+        """What would be restored: until the first fetch has come to an end, one way or the other."""
         self._observers = tuple(observers)
         self._random = random
         self._wait = wait
@@ -143,9 +145,6 @@ class KeyRing(ServedKeys):
 
     async def _live(self) -> None:
         await self._refresh()
-        # Only now: as long as the issuer answers, no key of yesterday is believed, not even for a moment.
-        if self._snapshot is not None and self.age_seconds is None:
-            self._restore(self._snapshot)
         while True:
             await self._wait(self._asked, self.next_refresh_in)
             await self._refresh()
@@ -175,6 +174,7 @@ class KeyRing(ServedKeys):
         return loaded._replace(key_set=key_set)
 
     def _succeeded(self, loaded: Loaded) -> None:
+        self._at_hand = None
         now, key_set = self._monotonic(), loaded.key_set
         news = self.last_error is not None or bool(key_set.keys.keys() - self._keys) or key_set.skipped != self._skipped
         withdrawn = self._serve(key_set, now, loaded.document)
@@ -204,6 +204,10 @@ class KeyRing(ServedKeys):
             self._leaked |= refused.leaked
             if self._is_exposed(self._keys.values()):
                 self._withdraw_all()
+        # Only now: as long as the issuer may answer, no key of yesterday is believed, not even for a moment.
+        if (snapshot := self._at_hand) is not None:
+            self._at_hand = None
+            self._restore(snapshot)
         # A fetch for an unknown key id that comes before its time changes nothing about the schedule.
         if self._sought is None or self.next_refresh_in == 0:
             self._failures += 1

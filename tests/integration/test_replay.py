@@ -1,5 +1,6 @@
 """``replay``: exit codes for CI, what flips in words and as JSON, unusable input without a traceback."""
 
+import gzip
 import json
 import os
 import pty
@@ -124,6 +125,14 @@ def test_an_unusable_log_is_no_traceback(tmp_path: Path, log: bytes | str, why: 
     assert (result.returncode, result.stdout) == (2, b"")
     assert why in result.stderr.decode()
     assert b"Traceback" not in result.stderr
+
+
+def test_a_compressed_log_is_told_how_to_be_read(tmp_path: Path) -> None:
+    log = tmp_path / "decisions.log.gz"
+    log.write_bytes(gzip.compress(ALLOWED))
+    result = replay(tmp_path, str(log))
+    assert result.returncode == 2
+    assert f"unpack it: zcat {log} | authz-service replay -" in result.stderr.decode()
 
 
 def test_an_unusable_policy_is_told_as_everywhere(tmp_path: Path) -> None:

@@ -598,6 +598,28 @@ class TestSnapshot:
         async with world(DOWN, snapshot=snapshot) as w:
             assert list(w.ring.kids) == ["b"]
 
+    async def test_nobody_is_told_that_there_are_no_keys_when_it_has_some(
+        self, snapshot: Snapshot, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        snapshot.write(jwks(signing_key("a")), NOW - 600)
+        async with world(DOWN, snapshot=snapshot) as w:
+            assert w.found("a")
+            assert w.messages(caplog, logging.ERROR) == []
+            assert "The last good keys, 600 s old, stay in use." in caplog.text
+
+    async def test_it_is_read_once(self, snapshot: Snapshot) -> None:
+        async with world(DOWN, snapshot=snapshot) as w:
+            snapshot.write(jwks(signing_key("a")), NOW - 600)
+            await w.time.advance(1800)
+            assert not w.ring.ready
+
+    async def test_once_the_issuer_has_answered_it_is_not_read(self, snapshot: Snapshot) -> None:
+        async with world(snapshot=snapshot) as w:
+            snapshot.write(jwks(signing_key("b")), NOW - 600)
+            w.source.always = DOWN
+            await w.time.advance(1800)
+            assert list(w.ring.kids) == ["a"]
+
     async def test_its_age_counts(self, snapshot: Snapshot) -> None:
         snapshot.write(jwks(signing_key("a")), NOW - 86_399)
         async with world(DOWN, snapshot=snapshot) as w:
