@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from typing import Any, NoReturn
 
 from authz_service import __version__
-from authz_service.commands.common import EXIT_INTERRUPTED, EXIT_NO_READER, EXIT_OK, load, report
+from authz_service.commands.common import EXIT_INTERRUPTED, EXIT_NO_READER, EXIT_OK, load, print_json, report
 from authz_service.commands.output import (
     OutputFailed,
     checked_output,
@@ -40,10 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with nullcontext() if serves else checked_output():
             arguments = _parser(serve_alone=serves).parse_args(words)
-            command: Callable[[argparse.Namespace, Mapping[str, str]], int] = arguments.command
-            return command(arguments, os.environ)
-    except ConfigurationError as error:
-        return report(error.problems)
+            return _run(arguments, os.environ)
     except OutputFailed as error:
         return report_output(error)
     except BrokenPipeError:  # whoever reads has had enough, as `| head` has
@@ -51,6 +48,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_NO_READER
     except KeyboardInterrupt:
         return EXIT_OK if serves else EXIT_INTERRUPTED
+
+
+def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    command: Callable[[argparse.Namespace, Mapping[str, str]], int] = arguments.command
+    try:
+        return command(arguments, environ)
+    except ConfigurationError as error:
+        if getattr(arguments, "json", False):
+            print_json({"problems": error.problems})
+        return report(error.problems)
 
 
 def _parser(*, serve_alone: bool) -> argparse.ArgumentParser:

@@ -64,6 +64,15 @@ def test_the_same_as_json_for_scripts(bad_policy: Path) -> None:
     assert len(answer["problems"]) == 5
 
 
+@pytest.mark.parametrize("command", ["explain GET /groups", "lint", "replay {decision_log}"])
+def test_whoever_reads_json_reads_the_mistakes(command: str, bad_policy: Path, decision_log: Path) -> None:
+    words = command.format(decision_log=decision_log).split()
+    result = run(*words, "--json", "--policy", str(bad_policy))
+    assert result.returncode == 2
+    assert len(json.loads(result.stdout)["problems"]) == 2
+    assert "2 mistakes" in result.stderr
+
+
 def test_what_is_good_is_said_to_be_good(good_policy: Path) -> None:
     result = run("check-config", policy=good_policy)
     assert (result.returncode, result.stderr) == (0, "")

@@ -128,10 +128,16 @@ def test_settings_that_open_the_door_are_found(tmp_path: Path) -> None:
     (("--openapi", str(POLICY)), "must be an OpenAPI 3 description"),
     (("--envoy", "/dev/null"), "/dev/null: must be a mapping"),
     (("--write",), "--write: needs --openapi"),
-    (("--json", "--openapi", str(POLICY), "--write"), "--write: name a FILE"),
 ])  # fmt: skip
 def test_what_cannot_be_used_ends_with_2_in_words(arguments: tuple[str, ...], said: str) -> None:
     result = lint(*arguments, AUTHZ_POLICY_FILE=str(POLICY))
     assert (result.returncode, result.stdout) == (2, "")
     assert said in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_json_and_a_draft_do_not_share_an_output() -> None:
+    result = lint("--json", "--openapi", str(POLICY), "--write", AUTHZ_POLICY_FILE=str(POLICY))
+    (problem,) = json.loads(result.stdout)["problems"]
+    assert "--write: name a FILE" in problem
+    assert (result.returncode, problem in result.stderr) == (2, True)
