@@ -58,7 +58,7 @@ UNKNOWN_METHOD: Final = Refusal(Status.UNIMPLEMENTED, "unknown method")
 COMPRESSED: Final = Refusal(Status.UNIMPLEMENTED, "compressed messages are not supported")
 NOT_ONE_MESSAGE: Final = Refusal(Status.INTERNAL, "a unary call is one whole message")
 TOO_LARGE: Final = Refusal(Status.RESOURCE_EXHAUSTED, "the message is larger than 4 MiB")
-TOO_MUCH_WAITING: Final = Refusal(Status.RESOURCE_EXHAUSTED, "too many unfinished messages on this connection")
+TOO_MUCH_WAITING: Final = Refusal(Status.RESOURCE_EXHAUSTED, "too many unfinished messages")
 DEADLINE_PASSED: Final = Refusal(Status.DEADLINE_EXCEEDED, "the deadline passed")
 FAILED: Final = Refusal(Status.INTERNAL, "internal error")
 

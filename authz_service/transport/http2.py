@@ -40,7 +40,7 @@ from authz_service.transport.http2_receiver import (
     Receiver,
 )
 from authz_service.transport.http2_sender import MAX_WAITING_BYTES, Sender
-from authz_service.transport.http2_streams import HALF_CLOSED, OPEN, Call
+from authz_service.transport.http2_streams import HALF_CLOSED, OPEN, Arrivals, Call
 
 HANDSHAKE_SECONDS: Final = 10.0
 """For the preface and the first SETTINGS."""
@@ -62,16 +62,19 @@ class Phase(Enum):
 
 
 class Connection:
-    """One connection. Times are seconds on one monotonic clock, which the caller reads."""
+    """One connection. Times are seconds on one monotonic clock, which the caller reads.
 
-    def __init__(self, now: float) -> None:
+    :param everywhere: what arrives on all connections together, if there are others.
+    """
+
+    def __init__(self, now: float, everywhere: Arrivals | None = None) -> None:
         self.calls: dict[int, Call] = {}
         """Those that are not finished, by stream."""
         self.fault: ConnectionFault | None = None
         """Why the connection was ended by this side, if it was."""
         self._patience = Patience(now)
         self._sender = Sender(self.calls)
-        self._receiver = Receiver(self.calls, self._sender, self._patience)
+        self._receiver = Receiver(self.calls, self._sender, self._patience, Arrivals(everywhere))
         self._control = Control(self.calls, self._receiver, self._sender, self._patience)
         self._on = _frame_table(self._receiver, self._control)
         self._phase = Phase.PREFACE
@@ -236,6 +239,11 @@ class Connection:
                 self._sender.reset(call.stream_id, ErrorCode.CANCEL)
             else:
                 self._sender.refuse(call, DEADLINE_PASSED)
+
+    def drop(self) -> None:
+        """The peer is gone; nothing is kept of what it sent."""
+        for call in self.calls.values():
+            call.take_body()
 
     def _fail(self, fault: ConnectionFault) -> None:
         """Section 5.4.1."""

@@ -25,7 +25,7 @@ from authz_service.transport.http2_frames import (
 )
 from authz_service.transport.http2_headers import MAX_HEADER_BYTES, HeaderDecoder, check_trailers, malformed
 from authz_service.transport.http2_sender import Sender
-from authz_service.transport.http2_streams import HALF_CLOSED, OPEN, Call
+from authz_service.transport.http2_streams import HALF_CLOSED, OPEN, Arrivals, Call
 
 MAX_CONCURRENT_STREAMS: Final = 1_000
 STREAM_WINDOW: Final = 2 * MAX_BODY_BYTES
@@ -35,6 +35,10 @@ LOW_WINDOW: Final = CONNECTION_WINDOW // 2
 """The connection's window is filled up again from here: one WINDOW_UPDATE for thousands of calls."""
 MAX_ARRIVING_BYTES: Final = 8 * 1024 * 1024
 """Of messages that are not whole yet. The window is no bound: it opens at once, lest streams block each other."""
+MAX_ARRIVING_EVERYWHERE: Final = 32 * 1024 * 1024
+"""On all connections together: a thousand of them, each with that much, would be more than a pod has memory."""
+ALWAYS_ARRIVING_BYTES: Final = 128 * 1024
+"""So much may arrive on a connection whatever others do: more than the largest Check that a client can bring about."""
 SMALL_DATA_BYTES: Final = 256
 """A frame of less that does not end a request is paid for, see http2_floods.py."""
 
@@ -53,7 +57,7 @@ class Receiver:
     :param calls: the connection's calls by stream, shared with ``sender``.
     """
 
-    def __init__(self, calls: dict[int, Call], sender: Sender, patience: Patience) -> None:
+    def __init__(self, calls: dict[int, Call], sender: Sender, patience: Patience, arrivals: Arrivals) -> None:
         self.last_stream_id = 0
         """Streams above it are idle (section 5.1.1)."""
         self.last_accepted_id = MAX_STREAM_ID
@@ -67,7 +71,7 @@ class Receiver:
         self._calls = calls
         self._sender = sender
         self._patience = patience
-        self._arriving_bytes = 0
+        self._arrivals = arrivals
 
     def on_headers(self, flags: int, stream_id: int, payload: bytes, now: float) -> Call | None:
         """Section 6.2."""
@@ -157,31 +161,31 @@ class Receiver:
         call.flow_bytes += size
         if call.flow_bytes > STREAM_WINDOW:
             raise StreamFault(ErrorCode.FLOW_CONTROL_ERROR, "more DATA than the stream's window")
-        call.take(chunk)
-        self._arriving_bytes += len(chunk)
+        call.take(chunk, self._arrivals)
         if ends:
             return self._end(call)
         if call.received_bytes > MAX_BODY_BYTES:
             self._sender.refuse(call, call.refusal or TOO_LARGE)
-        elif self._arriving_bytes > MAX_ARRIVING_BYTES and self._arriving_now() > MAX_ARRIVING_BYTES:
+        elif self._arrivals.size > ALWAYS_ARRIVING_BYTES and self._too_much_arrives():
             self._sender.refuse(call, TOO_MUCH_WAITING)
         return None
 
-    def _arriving_now(self) -> int:
-        """Counted anew, because calls leave in many ways."""
-        arriving = (call for call in self._calls.values() if call.state is OPEN)
-        self._arriving_bytes = sum(call.received_bytes for call in arriving)
-        return self._arriving_bytes
+    def _too_much_arrives(self) -> bool:
+        everywhere = self._arrivals.everywhere
+        if everywhere is not None and everywhere.size > MAX_ARRIVING_EVERYWHERE:
+            return True
+        return self._arrivals.size > MAX_ARRIVING_BYTES
 
     def _end(self, call: Call) -> Call | None:
         """The request is whole: a call to be answered, unless the answer is known."""
         call.state = HALF_CLOSED
+        body = call.take_body()
         if call.head.content_length not in {None, call.received_bytes}:
             raise malformed("content-length differs from the length of the body")  # section 8.1.1
         refusal = call.refusal
         if refusal is None:
             try:
-                call.message = read_message(call.take_body())
+                call.message = read_message(body)
             except CallRefused as refused:
                 refusal = refused.refusal
             else:

@@ -22,6 +22,20 @@ HALF_CLOSED: Final = State.HALF_CLOSED
 CLOSED: Final = State.CLOSED
 
 
+class Arrivals:
+    """How many octets are kept of messages that are not whole: on one connection, and on all of them together."""
+
+    def __init__(self, everywhere: "Arrivals | None" = None) -> None:
+        self.size = 0
+        self.everywhere = everywhere
+
+    def add(self, size: int) -> None:
+        """Negative: they have become a message, or are wanted no more."""
+        self.size += size
+        if self.everywhere is not None:
+            self.everywhere.add(size)
+
+
 class Call:
     """A unary call: the request as far as it arrived, the answer as far as the peer's windows let it out.
 
@@ -41,6 +55,7 @@ class Call:
     on_reset: Callable[[], object] | None = None
     """Called if nobody waits for the answer any more."""
     _body: bytearray | None = None
+    _arrivals: Arrivals | None = None
 
     def __init__(self, stream_id: int, head: CallHead, deadline: float, send_window: int) -> None:
         self.stream_id = stream_id
@@ -55,23 +70,27 @@ class Call:
         """Why the call cannot be served, as far as is known by now."""
         return self.head.refusal or (TOO_LARGE if self.received_bytes > MAX_BODY_BYTES else None)
 
-    def take(self, chunk: bytes) -> None:
+    def take(self, chunk: bytes, arrivals: Arrivals) -> None:
         """Keep what arrived, unless it is too much or for nothing."""
         self.received_bytes += len(chunk)
         if self.refusal is None:
             if self._body is None:
-                self._body = bytearray()
+                self._body, self._arrivals = bytearray(), arrivals
             self._body += chunk
+            arrivals.add(len(chunk))
 
     def take_body(self) -> bytes:
-        """All that was kept."""
+        """All that was kept; nothing is any more."""
         body, self._body = self._body, None
-        return bytes(body or b"")
+        if body is None or self._arrivals is None:
+            return b""
+        self._arrivals.add(-len(body))
+        return bytes(body)
 
     def abandon(self) -> None:
         """The stream was reset; whatever was under way for it can end."""
         self.state = CLOSED
         self.unsent = b""
-        self._body = None
+        self.take_body()
         if self.on_reset is not None:
             self.on_reset()

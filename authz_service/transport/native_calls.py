@@ -9,7 +9,7 @@ from authz_service.transport.backlog import Backlog, Lateness
 from authz_service.transport.check_service import METHOD
 from authz_service.transport.grpc_wire import FAILED, UNKNOWN_METHOD, CallRefused
 from authz_service.transport.http2 import Connection
-from authz_service.transport.http2_streams import CLOSED, Call
+from authz_service.transport.http2_streams import CLOSED, Arrivals, Call
 
 TURN_SECONDS: Final = 0.0005
 """Then others have theirs: what floods one connection keeps nobody waiting on another."""
@@ -53,15 +53,19 @@ class Calls:
     """Reads, and has calls answered, as much as there is in one turn.
 
     :param answer_later: sees to a call whose answer has to be waited for.
+    :param everywhere: see :class:`Connection`.
     """
 
-    def __init__(self, methods: Methods, lateness: Lateness, now: float, answer_later: AnswerLater) -> None:
+    def __init__(
+        self, methods: Methods, lateness: Lateness, now: float, answer_later: AnswerLater,
+        everywhere: Arrivals | None = None,
+    ) -> None:  # fmt: skip
         self._usual, self._late, self._checks = methods
         self._lateness = lateness
         self._answer_later = answer_later
         self._left: list[Call] = []
         """Those for which the last turn had no time; they come first."""
-        self.connection = Connection(now)
+        self.connection = Connection(now, everywhere)
         self.backlog = Backlog(lateness)
         self.due = False
         """Whether something is left of what was read, because the peer does not read, or others have their turn."""
@@ -90,6 +94,7 @@ class Calls:
     def drop(self) -> None:
         """Nobody waits for the rest. Lets go of who would see to it as well, who has this in turn."""
         self.due, self._left, self._answer_later = False, [], _nobody_waits
+        self.connection.drop()
 
     def _answer_some(self, calls: list[Call], end: float, *, late: bool) -> list[Call]:
         """:returns: those for which there was no time."""

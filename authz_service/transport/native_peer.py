@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, cast
 
 from authz_service.transport.backlog import Lateness
-from authz_service.transport.http2_streams import Call
+from authz_service.transport.http2_streams import Arrivals, Call
 from authz_service.transport.native_calls import Answer, Calls, Methods
 from authz_service.transport.waiting import answer_once_known
 
@@ -33,17 +33,19 @@ class Peer(asyncio.Protocol):
 
     :param join: called when there is a connection, after the TLS handshake; False: it is not wanted.
     :param leave: called when it is gone.
+    :param everywhere: what arrives on all connections together.
     """
 
     _transport: asyncio.Transport
 
     def __init__(
-        self, methods: Methods, lateness: Lateness, join: Callable[["Peer"], bool], leave: Callable[["Peer"], None]
-    ) -> None:
+        self, methods: Methods, lateness: Lateness, join: Callable[["Peer"], bool], leave: Callable[["Peer"], None],
+        everywhere: Arrivals | None = None,
+    ) -> None:  # fmt: skip
         self._join = join
         self._leave = leave
         self._loop = asyncio.get_running_loop()
-        self._calls = Calls(methods, lateness, self._loop.time(), self._answer_later)
+        self._calls = Calls(methods, lateness, self._loop.time(), self._answer_later, everywhere)
         self._connection = self._calls.connection
         self._tasks: set[asyncio.Task[None]] = set()
         self._paused = False

@@ -8,6 +8,7 @@ from authz_service.address import Address
 from authz_service.transport.backlog import Lateness
 from authz_service.transport.check_service import METHOD
 from authz_service.transport.health import HEALTH_CHECK, Health
+from authz_service.transport.http2_streams import Arrivals
 from authz_service.transport.listening import listen, unlink
 from authz_service.transport.native_calls import CHECK, Handler, Methods
 from authz_service.transport.native_peer import Check, Peer
@@ -48,6 +49,7 @@ class NativeServer:
         """Where it listens: port 0 has become the port that the system chose."""
         self._servers: list[asyncio.Server] = []
         self._peers: set[Peer] = set()
+        self._arrivals = Arrivals()
         self._deserted = asyncio.Event()
         self._ticking: asyncio.TimerHandle | None = None
 
@@ -99,7 +101,7 @@ class NativeServer:
         return True
 
     def _new_peer(self) -> Peer:
-        return Peer(self._methods, self._lateness, self._join, self._leave)
+        return Peer(self._methods, self._lateness, self._join, self._leave, self._arrivals)
 
     def _join(self, peer: Peer) -> bool:
         if len(self._peers) >= MAX_CONNECTIONS:

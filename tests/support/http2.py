@@ -10,7 +10,7 @@ from authz_service.transport import http2_frames as h2
 from authz_service.transport.grpc_wire import MESSAGE_PREFIX
 from authz_service.transport.http2 import Connection
 from authz_service.transport.http2_frames import ErrorCode, frame
-from authz_service.transport.http2_streams import Call
+from authz_service.transport.http2_streams import Arrivals, Call
 
 METHOD = b"/envoy.service.auth.v3.Authorization/Check"
 CALL_HEADERS = (
@@ -94,10 +94,14 @@ class Client:
     """Talks to one connection.
 
     :param answer: what the service answers; None: the test answers :attr:`waiting` itself.
+    :param everywhere: what arrives on all connections together.
     """
 
-    def __init__(self, answer: Callable[[bytes], bytes] | None = bytes.upper, hello: bytes = HELLO) -> None:
-        self.connection = Connection(0.0)
+    def __init__(
+        self, answer: Callable[[bytes], bytes] | None = bytes.upper, hello: bytes = HELLO,
+        everywhere: Arrivals | None = None,
+    ) -> None:  # fmt: skip
+        self.connection = Connection(0.0, everywhere)
         self.encoder = hpack.Encoder()
         self.decoder = hpack.Decoder()
         self.now = 0.0

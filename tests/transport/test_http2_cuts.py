@@ -13,6 +13,7 @@ from authz_service.transport import http2_frames as h2
 from authz_service.transport.grpc_wire import UNKNOWN_METHOD
 from authz_service.transport.http2 import Connection
 from authz_service.transport.http2_frames import ErrorCode, Setting, frame, settings_frame
+from authz_service.transport.http2_streams import Arrivals
 from tests.support.http2 import (
     ACK,
     CALL_HEADERS,
@@ -95,7 +96,8 @@ def scripts(draw: st.DrawFn) -> bytes:
 
 def converse(pieces: Sequence[bytes]) -> bytes:
     """All that comes back. Contents choose how a call is answered."""
-    connection = Connection(0.0)
+    everywhere = Arrivals()
+    connection = Connection(0.0, everywhere)
     output = b""
     for piece in pieces:
         if piece is DRAIN:
@@ -108,6 +110,9 @@ def converse(pieces: Sequence[bytes]) -> bytes:
             elif call.message != b"later":
                 connection.answer(call, call.message[::-1])
         output += connection.take_output()
+        assert everywhere.size == sum(len(call._body or b"") for call in connection.calls.values())
+    connection.drop()
+    assert everywhere.size == 0
     return output
 
 

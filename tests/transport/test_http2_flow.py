@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from authz_service.transport import http2_frames as h2
 from authz_service.transport.grpc_wire import MAX_MESSAGE_BYTES
 from authz_service.transport.http2_frames import ErrorCode, Setting, frame
-from authz_service.transport.http2_receiver import CONNECTION_WINDOW, STREAM_WINDOW
+from authz_service.transport.http2_receiver import (
+    ALWAYS_ARRIVING_BYTES,
+    CONNECTION_WINDOW,
+    MAX_ARRIVING_EVERYWHERE,
+    STREAM_WINDOW,
+)
+from authz_service.transport.http2_streams import Arrivals
 from tests.support.http2 import Client, Frame, data, message, reset, resets, settings, window_update
 
 LARGE = 100_000
@@ -186,6 +192,26 @@ def test_messages_that_never_end_are_bounded_together() -> None:
         refused += list(resets(frames))
         assert sum(call.received_bytes for call in client.connection.calls.values()) <= 8 * 1024 * 1024
     assert refused
+
+
+def test_messages_that_never_end_are_bounded_on_all_connections_together() -> None:
+    everywhere = Arrivals()
+    refused = []
+    for _ in range(12):
+        client = Client(everywhere=everywhere)
+        frames = client.send(client.headers(1), data(1, message(bytes(MAX_MESSAGE_BYTES))[:-1], 0))
+        refused += list(resets(frames))
+        assert everywhere.size <= MAX_ARRIVING_EVERYWHERE + 4 * ALWAYS_ARRIVING_BYTES
+    assert refused
+
+
+def test_a_little_may_arrive_whatever_others_do() -> None:
+    everywhere = Arrivals()
+    everywhere.add(MAX_ARRIVING_EVERYWHERE + 1)
+    client = Client(lambda _: b"ok", everywhere=everywhere)
+    first, second = halves(message(bytes(ALWAYS_ARRIVING_BYTES - 10)))
+    assert client.answer_in(client.send(client.headers(1), data(1, first, 0), data(1, second)), 1).body
+    assert resets(client.send(client.headers(3), data(3, first + second + second, 0)))
 
 
 def halves(content: bytes) -> Iterator[bytes]:

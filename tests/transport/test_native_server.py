@@ -30,6 +30,7 @@ from authz_service.transport.check_service import METHOD
 from authz_service.transport.grpc_wire import LONGEST_CALL_SECONDS, MESSAGE_PREFIX, UNKNOWN_METHOD, CallRefused
 from authz_service.transport.health import HEALTH_CHECK
 from authz_service.transport.http2 import HANDSHAKE_SECONDS
+from authz_service.transport.http2_streams import Arrivals
 from authz_service.transport.listening import is_served
 from authz_service.transport.native_calls import CHECK
 from authz_service.transport.native_server import SERVICE, NativeServer
@@ -439,6 +440,26 @@ def peer_of(
         {CHECK: check, HEALTH_CHECK: check}, {CHECK: late or check}, checks or one_by_one(check)
     )
     return native_peer.Peer(methods, lateness, lambda _: True, lambda _: None)
+
+
+async def test_of_a_connection_that_is_lost_nothing_is_kept() -> None:
+    everywhere = Arrivals()
+    methods = native_calls.Methods({}, {}, lambda *_: [])
+    peer, client = native_peer.Peer(methods, NEVER_LATE, lambda _: True, lambda _: None, everywhere), Client()
+    pipe = Pipe(peer)
+    peer.data_received(HELLO + client.headers(1) + data(1, bytes(1000), 0))
+    assert everywhere.size == 1000
+    pipe.abort()
+    assert everywhere.size == 0
+
+
+async def test_what_arrives_is_counted_on_all_connections_together(tmp_path: Path) -> None:
+    server = NativeServer(Service(), (Address(path=f"{tmp_path}/authz.sock"),), lateness=NEVER_LATE)
+    for number in (1, 2):
+        client = Client()
+        Pipe(server._new_peer()).protocol.data_received(HELLO + client.headers(1) + data(1, bytes(1000), 0))
+        assert server._arrivals.size == number * 1000
+    await server.stop(0)
 
 
 class Costly:
