@@ -1,5 +1,7 @@
 """An address is read as it is meant, or refused with what would be right."""
 
+from socket import AF_UNIX, socket
+
 import pytest
 
 from authz_service.address import Address
@@ -31,6 +33,11 @@ def test_an_asterisk_is_no_host() -> None:
 
 def test_a_unix_path_is_as_long_as_the_system_takes() -> None:
     longest = "/" + "é" * 53
+    with socket(AF_UNIX) as server:
+        with pytest.raises(OSError, match="too long"):
+            server.bind(f"{longest}a")
+        with pytest.raises(FileNotFoundError):
+            server.bind(longest.replace("é", "/x"))  # which nobody has, and as many bytes
     assert Address.parse(f"unix://{longest}").path == longest
     with pytest.raises(ValueError, match="at most 107 bytes"):
         Address.parse(f"unix://{longest}a")

@@ -17,9 +17,10 @@ def hold_standard_descriptors() -> None:
 
     The next socket would have such a number, and be written to as if it were the log; libuv aborts when it is closed.
     """
-    while (number := os.open(os.devnull, os.O_RDWR)) <= LAST_STANDARD_DESCRIPTOR:
-        os.set_inheritable(number, True)  # noqa: FBT003 - positional only
-    os.close(number)
+    lowest = 0
+    while lowest <= LAST_STANDARD_DESCRIPTOR:
+        lowest = os.open(os.devnull, os.O_RDWR)
+    os.close(lowest)
 
 
 class OutputFailed(Exception):

@@ -175,18 +175,18 @@ def _leaked_thumbprints(entries: Iterable[object]) -> Iterator[str]:
     """What is leaked is leaked, whatever the entry calls itself and however it writes its numbers."""
     for entry in entries:
         if isinstance(entry, dict) and not _PRIVATE_MEMBERS.isdisjoint(entry):
-            for members in _public_halves(entry):
-                with suppress(_Skip):  # no other entry with these numbers will be used either
-                    yield _public_key("", members, _ALL_ALGORITHMS).thumbprint
+            yield from _possible_thumbprints(entry)
 
 
-def _public_halves(entry: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    """What the numbers of an entry can be the private half of, each written as RFC 7518 wants it."""
+def _possible_thumbprints(entry: Mapping[str, Any]) -> Iterator[str]:
+    """Of the keys that are used, those that its numbers may make."""
     n, x, y = (_lenient(entry.get(name)) for name in ("n", "x", "y"))
-    yield {"kty": "RSA", "n": _written(n), "e": _written(RSA_EXPONENT)}  # keys with another exponent are not used
+    if n.bit_length() in RSA_BITS:
+        with suppress(UnusableKey):
+            yield rsa_key("", _ALL_ALGORITHMS, n, RSA_EXPONENT).thumbprint
     for crv, size in COORDINATE_BYTES.items():
-        if max(x, y).bit_length() <= size * 8:
-            yield {"kty": "EC", "crv": crv, "x": _written(x, size), "y": _written(y, size)}
+        with suppress(UnusableKey, OverflowError):  # no point of this curve
+            yield ec_key("", _ALL_ALGORITHMS, crv, x.to_bytes(size), y.to_bytes(size)).thumbprint
 
 
 def _lenient(value: object) -> int:
@@ -195,10 +195,6 @@ def _lenient(value: object) -> int:
     with suppress(ValueError):
         return int.from_bytes(urlsafe_b64decode(text + "=="), "big")
     return 0
-
-
-def _written(number: int, size: int | None = None) -> str:
-    return base64url.encode(number.to_bytes(size or (number.bit_length() + 7) // 8))
 
 
 def _read(entry: object, algorithms: frozenset[str]) -> VerificationKey:

@@ -37,10 +37,10 @@ def single_token(values: Sequence[str], max_bytes: int) -> str:
     if len(values) > 1:
         raise _multiple_tokens()
     credentials = values[0] if values else ""
-    scheme, _, rest = credentials.partition(" ")
-    if scheme.lower() != _SCHEME:
+    usual = usual_spelling(credentials)
+    if not usual.startswith(_USUALLY):
         raise _no_bearer_token(credentials)
-    token = rest.lstrip(" ")
+    token = usual[len(_USUALLY) :]
     if len(token) > max_bytes:
         raise TokenRefused(Reason.TOKEN_TOO_LARGE, f"The access token is larger than {max_bytes} bytes.")
     if not token:

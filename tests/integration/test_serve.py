@@ -4,10 +4,8 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import grpc
 import pytest
@@ -61,17 +59,11 @@ async def issuing(transport: str, **environ: str) -> AsyncIterator[tuple[Issuer,
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-"])
 async def test_it_serves_and_ends_well_where_a_standard_stream_is_closed(
-    transport: str, closed: str, tmp_path: Path
+    transport: str, closed: str
 ) -> None:
-    command = ("bash", "-c", f'exec {sys.executable} -m authz_service "$@" {closed}', "bash")
-    running = Service(tmp_path, {"AUTHZ_TRANSPORT": transport}, command=command)
-    try:
-        await running.start()
+    async with service({"AUTHZ_TRANSPORT": transport}, closed=closed) as running:
         assert (await check(running, "/healthz")).allowed
         assert await running.stop() == 0
-    finally:
-        if running.running:
-            await running.stop(signal.SIGKILL)
 
 
 async def test_a_valid_token_is_allowed_and_an_expired_one_is_not(transport: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from grpc_health.v1 import health_pb2
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -73,11 +74,11 @@ async def worker_status(running: Service, worker: int) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def serving(workers: int, **environ: str) -> AsyncIterator[tuple[Issuer, Service]]:
+async def serving(workers: int, closed: str = "", **environ: str) -> AsyncIterator[tuple[Issuer, Service]]:
     """So many workers that have the key ``a`` of an issuer that is up."""
     async with issuer(jwks(signing_key("a"))) as auth_api:
         settings = {"AUTH_API_JWKS_URL": auth_api.url, "AUTHZ_TRANSPORT": "native", **environ}
-        async with service(settings, arguments=["--workers", str(workers)]) as running:
+        async with service(settings, arguments=["--workers", str(workers)], closed=closed) as running:
             await running.until_ready()
             yield auth_api, running
 
@@ -168,6 +169,13 @@ async def test_what_a_killed_worker_denied_is_told_beside_what_the_next_one_deni
         await until(back, "new worker")
         await ask(endpoint(running, 0), CHECK, check_request(path="/api/chat/groups"))
         assert await reasons() == ["token_missing", "key_not_found"]
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-"])
+async def test_workers_serve_and_end_well_where_a_standard_stream_is_closed(closed: str) -> None:
+    async with serving(2, closed) as (_, running):
+        assert await statuses(running, 2, "a") == [0, 0]
+        assert await running.stop() == 0
 
 
 async def test_sigterm_drains_all_workers_and_sighup_refreshes_once_for_all() -> None:

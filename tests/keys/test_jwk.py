@@ -295,6 +295,11 @@ def test_a_private_half_of_nothing_concerns_nobody(numbers: dict[str, Any]) -> N
     assert set(read(KEY.jwk(**PRIVATE_MEMBERS, **numbers), GOOD).keys) == {"good"}
 
 
+@pytest.mark.parametrize("octets", [128, 1025])
+def test_a_private_half_of_a_size_that_is_not_used_concerns_nobody(octets: int) -> None:
+    assert not read(KEY.jwk(**PRIVATE_MEMBERS, n=b64(b"\xff" * octets)), GOOD).leaked
+
+
 def test_of_a_document_with_nothing_odd_in_it_all_is_used() -> None:
     assert as_used(jwks(KEY, GOOD), read(KEY, GOOD)) == jwks(KEY, GOOD)
 

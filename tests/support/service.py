@@ -147,11 +147,15 @@ class Service:
 
 @asynccontextmanager
 async def service(
-    environ: Mapping[str, str] | None = None, policy: str = POLICY, arguments: Sequence[str] = ()
+    environ: Mapping[str, str] | None = None, policy: str = POLICY, arguments: Sequence[str] = (), closed: str = ""
 ) -> AsyncIterator[Service]:
-    """A service that listens; ended at the end of the test whatever happened."""
+    """A service that listens; ended at the end of the test whatever happened.
+
+    :param closed: standard streams that it begins without, as a shell closes them: ``<&-``.
+    """
+    command = ("bash", "-c", f'exec {sys.executable} -m authz_service "$@" {closed}', "bash")
     with tempfile.TemporaryDirectory(prefix="authz-") as directory:
-        running = Service(Path(directory), environ or {}, policy, arguments)
+        running = Service(Path(directory), environ or {}, policy, arguments, *([command] if closed else []))
         try:
             await running.start()
             yield running
